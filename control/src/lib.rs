@@ -1,1 +1,22 @@
-//! To be written.
+//! The control plane of Standpipe: what a host is to offer, as types; how one
+//! state leads to another; how it is kept, served and asked for. It knows no
+//! device: the daemon hands it an [`Engine`].
+//!
+//! - [`site`]: the declared objects ([`site::Site`]); [`site::read`] parses and
+//!   checks a TOML file, [`site::Site::check`] finds every problem.
+//! - [`step`]: the same objects with all defaults resolved
+//!   ([`step::SlotSpec`], [`step::VolumeSpec`], …) and [`step::Step`], one
+//!   idempotent change.
+//! - [`Engine`]: what the daemon implements: `perform`, `status`, `upgrade`.
+//! - [`status`]: what the daemon says about itself.
+//! - [`Problem`]: what is wrong, where, and how to mend it.
+#![forbid(unsafe_code)]
+
+mod engine;
+pub mod problem;
+pub mod site;
+pub mod status;
+pub mod step;
+
+pub use engine::Engine;
+pub use problem::{Kind, Problem};
