@@ -4,8 +4,12 @@
 
 mod buffer;
 pub mod event;
+pub mod file;
 pub mod map;
 pub mod memfd;
+pub mod poll;
+pub mod ring;
 pub mod socket;
+pub mod wait;
 
 pub use buffer::Buffer;

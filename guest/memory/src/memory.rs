@@ -316,6 +316,14 @@ impl Memory {
     }
 }
 
+// SAFETY: `pin` gives out parts of regions, whose mappings (shared, writable) this value keeps.
+unsafe impl host::ring::Pin for Memory {
+    #[inline]
+    fn pin(&self, span: Span) -> Option<Buffer> {
+        Memory::pin(self, span)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
