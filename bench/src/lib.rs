@@ -1,1 +1,7 @@
-//! To be written.
+//! The other side of the server: a vhost-user front end with virtio drivers (`driver`), and the
+//! loads that the benchmarks put on the server and its peers (`load`).
+
+#![forbid(unsafe_code)]
+
+pub mod driver;
+pub mod load;

@@ -1,0 +1,34 @@
+//! `standpipe-load`: puts load on a vhost-user back end from the guest's side and measures it.
+//! Results are `key=value` lines on stdout; everything else goes to stderr.
+
+#![forbid(unsafe_code)]
+
+use clap::{Parser, Subcommand};
+use standpipe_bench::load::command::disk;
+
+#[derive(Parser)]
+#[command(version, about, after_help = "Exit status: 0 measured and no fault seen, 1 a fault or a failure.")]
+struct Arguments {
+    #[command(subcommand)]
+    load: Load,
+}
+
+#[derive(Subcommand)]
+enum Load {
+    /// Reads and writes on one virtio-blk or virtio-scsi disk
+    Disk(disk::DiskArguments),
+}
+
+fn main() -> std::process::ExitCode {
+    let outcome = match Arguments::parse().load {
+        Load::Disk(arguments) => arguments.run(),
+    };
+    match outcome {
+        Ok(true) => std::process::ExitCode::SUCCESS,
+        Ok(false) => std::process::ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("standpipe-load: {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! `standpipe-load disk`.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::{figure, size};
+use crate::driver::disk::{Disk, DiskOptions, Kind};
+use crate::driver::error::Result;
+use crate::load::daemon;
+use crate::load::disk::{DiskFigures, DiskLoad, Pattern, run};
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum KindArgument {
+    Blk,
+    Scsi,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PatternArgument {
+    Randread,
+    Randwrite,
+    Randrw,
+    Read,
+    Write,
+    Verify,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum WaitArgument {
+    /// Spin on the ring, interrupts off
+    Poll,
+    /// Sleep until the device interrupts
+    Event,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example: standpipe-load disk --socket /run/standpipe/sockets/web1.disk0.sock --kind scsi --depth 32")]
+pub struct DiskArguments {
+    /// The back end's socket
+    #[arg(long)]
+    socket: PathBuf,
+    #[arg(long, value_enum, default_value_t = KindArgument::Blk)]
+    kind: KindArgument,
+    /// What to do; verify writes, reads, flushes, discards and zeroes, and checks every byte
+    #[arg(long, value_enum, default_value_t = PatternArgument::Randread)]
+    rw: PatternArgument,
+    /// Reads in a hundred requests of randrw
+    #[arg(long, default_value_t = 70, value_parser = clap::value_parser!(u8).range(0..=100))]
+    reads: u8,
+    /// Bytes of one request
+    #[arg(long, default_value = "4k", value_parser = size)]
+    bs: u64,
+    /// Requests in flight on each queue
+    #[arg(long, default_value_t = 32)]
+    depth: u16,
+    #[arg(long, default_value_t = 1)]
+    queues: u16,
+    #[arg(long, default_value_t = 256)]
+    ring: u16,
+    /// Seconds to measure
+    #[arg(long, default_value_t = 3.0)]
+    secs: f64,
+    #[arg(long, value_enum, default_value_t = WaitArgument::Poll)]
+    wait: WaitArgument,
+    /// Give data in buffers of this size (0: in one)
+    #[arg(long, default_value = "0", value_parser = size)]
+    segment: u64,
+    /// Use only this much of the disk (0: all; verify: 64m)
+    #[arg(long, default_value = "0", value_parser = size)]
+    span: u64,
+    #[arg(long)]
+    packed: bool,
+    #[arg(long)]
+    no_indirect: bool,
+    #[arg(long)]
+    no_event_idx: bool,
+    /// Memory regions of the guest
+    #[arg(long, default_value_t = 1)]
+    regions: usize,
+    /// Guest memory of 2 MiB pages
+    #[arg(long)]
+    huge: bool,
+    #[arg(long, default_value_t = 0)]
+    target: u8,
+    #[arg(long, default_value_t = 0)]
+    lun: u16,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Give up after so many seconds without a completion
+    #[arg(long, default_value_t = 30.0)]
+    stall: f64,
+    /// Processes of the server, for its CPU time
+    #[arg(long = "pid")]
+    pids: Vec<u32>,
+}
+
+impl DiskArguments {
+    fn options(&self) -> DiskOptions {
+        DiskOptions {
+            queues: self.queues,
+            depth: self.depth,
+            ring_size: self.ring,
+            bytes_max: self.bs as u32,
+            segment_bytes: self.segment as u32,
+            packed: self.packed,
+            indirect: !self.no_indirect,
+            event_idx: !self.no_event_idx,
+            regions: self.regions,
+            huge_pages: self.huge,
+            target: self.target,
+            lun: self.lun,
+            ..DiskOptions::new(match self.kind {
+                KindArgument::Blk => Kind::Blk,
+                KindArgument::Scsi => Kind::Scsi,
+            })
+        }
+    }
+
+    fn load(&self) -> DiskLoad {
+        let pattern = match self.rw {
+            PatternArgument::Randread => Pattern::RandomRead,
+            PatternArgument::Randwrite => Pattern::RandomWrite,
+            PatternArgument::Randrw => Pattern::RandomMixed { reads_percent: self.reads },
+            PatternArgument::Read => Pattern::SequentialRead,
+            PatternArgument::Write => Pattern::SequentialWrite,
+            PatternArgument::Verify => Pattern::Verify,
+        };
+        let span_bytes = if pattern == Pattern::Verify && self.span == 0 { 64 << 20 } else { self.span };
+        DiskLoad {
+            pattern,
+            block_bytes: self.bs as u32,
+            depth: self.depth,
+            seconds: self.secs,
+            poll: self.wait == WaitArgument::Poll,
+            span_bytes,
+            seed: self.seed,
+            stall: Duration::from_secs_f64(self.stall),
+        }
+    }
+
+    /// True when nothing was wrong with what came back.
+    pub fn run(&self) -> Result<bool> {
+        let mut disk = Disk::open(&self.socket, &self.options())?;
+        figure("disk_bytes", disk.facts.bytes);
+        figure("features", format_args!("{:#x}", disk.session.features()));
+        let before = daemon::usage(&self.pids);
+        let figures = run(&mut disk, &self.load(), &AtomicU64::new(0))?;
+        let cpu_ns = daemon::usage(&self.pids).cpu_ns.saturating_sub(before.cpu_ns);
+        disk.stop()?;
+        self.print(&figures, cpu_ns);
+        Ok(figures.errors == 0 && figures.wrong_lengths == 0 && figures.wrong_bytes == 0)
+    }
+
+    fn print(&self, figures: &DiskFigures, cpu_ns: u64) {
+        let ios = figures.ios.max(1) as f64;
+        let rate = figures.ios as f64 / figures.seconds;
+        figure("ios", figures.ios);
+        figure("iops", format_args!("{rate:.0}"));
+        figure("mb_per_s", format_args!("{:.1}", rate * self.bs as f64 / 1e6));
+        figure("p50_us", format_args!("{:.2}", figures.latencies.percentile_us(50.0)));
+        figure("p99_us", format_args!("{:.2}", figures.latencies.percentile_us(99.0)));
+        figure("p999_us", format_args!("{:.2}", figures.latencies.percentile_us(99.9)));
+        figure("max_us", format_args!("{:.1}", figures.latencies.max_us()));
+        figure("pause_max_ms", format_args!("{:.3}", figures.pause_max.as_secs_f64() * 1e3));
+        figure("kicks_per_io", format_args!("{:.4}", figures.kicks as f64 / ios));
+        figure("sleeps_per_io", format_args!("{:.4}", figures.sleeps as f64 / ios));
+        if !self.pids.is_empty() {
+            figure("server_us_per_io", format_args!("{:.3}", cpu_ns as f64 / 1e3 / ios));
+            figure("server_cores", format_args!("{:.3}", cpu_ns as f64 / 1e9 / figures.seconds));
+        }
+        figure("errors", figures.errors);
+        figure("wrong_lengths", figures.wrong_lengths);
+        if matches!(self.rw, PatternArgument::Verify) {
+            figure("blocks_checked", figures.blocks_checked);
+            figure("wrong_bytes", figures.wrong_bytes);
+        }
+        if let Some(error) = &figures.first_error {
+            eprintln!("first fault: {error}");
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The loads: what the benchmarks and the torture runs put on the server and on its peers.
+
+pub mod command;
+pub mod daemon;
+pub mod disk;
+pub mod latency;
+pub mod pattern;
+pub mod random;
