@@ -1,0 +1,60 @@
+//! What a command asks of the medium.
+
+use alloc::vec::Vec;
+use request::Operation;
+
+/// The operations of one command and the bytes that it moves.
+///
+/// The common command is one operation and allocates nothing; an UNMAP of many descriptors and a
+/// READ with FUA over a volatile cache have more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    next: Option<Operation>,
+    /// In reverse.
+    rest: Vec<Operation>,
+    data_in: u64,
+    data_out: u64,
+}
+
+impl Plan {
+    pub(crate) fn one(operation: Operation) -> Plan {
+        Plan { next: Some(operation), rest: Vec::new(), data_in: 0, data_out: 0 }
+    }
+
+    /// `None` for an empty list.
+    pub(crate) fn list(mut operations: Vec<Operation>) -> Option<Plan> {
+        operations.reverse();
+        let next = Some(operations.pop()?);
+        Some(Plan { next, rest: operations, data_in: 0, data_out: 0 })
+    }
+
+    pub(crate) fn with_data_in(self, data_in: u64) -> Plan {
+        Plan { data_in, ..self }
+    }
+
+    pub(crate) fn with_data_out(self, data_out: u64) -> Plan {
+        Plan { data_out, ..self }
+    }
+
+    /// Bytes that the command gives to the initiator; the one `Read` of the plan fills them.
+    pub fn data_in(&self) -> u64 {
+        self.data_in
+    }
+
+    /// Bytes that the command takes from the initiator, a parameter list included. A `Write` or
+    /// `WriteSame` of the plan takes exactly these.
+    pub fn data_out(&self) -> u64 {
+        self.data_out
+    }
+}
+
+/// The operations, to be run one after the other until one fails.
+impl Iterator for Plan {
+    type Item = Operation;
+
+    fn next(&mut self) -> Option<Operation> {
+        let operation = self.next.take()?;
+        self.next = self.rest.pop();
+        Some(operation)
+    }
+}
