@@ -1,0 +1,126 @@
+//! The tests that run in real guests. Each is one function with a scratch folder of its own, and can
+//! be run alone: `cargo run -p standpipe-guests -- test NAME`.
+
+mod disk;
+mod life;
+mod net;
+
+pub(crate) use net::{OTHER, two_guests as reach_two};
+
+use crate::Result;
+use crate::world::{Against, Bench};
+
+/// A case gives back its figures in one line, or the sentence that was false.
+pub type Run = fn(&Bench) -> Result<String>;
+
+pub struct Case {
+    pub name: &'static str,
+    pub about: &'static str,
+    /// Needs what only Standpipe has; not run against QEMU's own devices.
+    pub standpipe_only: bool,
+    pub run: Run,
+}
+
+const fn case(name: &'static str, about: &'static str, run: Run) -> Case {
+    Case { name, about, standpipe_only: false, run }
+}
+
+const fn own(name: &'static str, about: &'static str, run: Run) -> Case {
+    Case { name, about, standpipe_only: true, run }
+}
+
+pub const ALL: &[Case] = &[
+    case("agent", "the harness itself: several commands at once, exit codes, long outputs", life::agent),
+    case(
+        "scsi-identity",
+        "sg_inq, sg_vpd -p di, lsscsi, sg_opcodes, sg_luns, sg_readcap and mode pages are sane",
+        disk::identity,
+    ),
+    case(
+        "scsi-filesystems",
+        "ext4 and XFS made, mounted, filled, read back and checked on virtio-scsi",
+        disk::filesystems_scsi,
+    ),
+    case("blk-filesystems", "the same on virtio-blk", disk::filesystems_blk),
+    case("scsi-verify", "fio --verify=crc32c random writes on virtio-scsi", disk::verify_scsi),
+    case("blk-verify", "the same on virtio-blk", disk::verify_blk),
+    case("scsi-fstrim", "fstrim frees blocks in the host's file, virtio-scsi", disk::fstrim_scsi),
+    case("blk-fstrim", "the same on virtio-blk", disk::fstrim_blk),
+    case(
+        "scsi-resize",
+        "a mounted guest sees its disk grow, and grows its file system, virtio-scsi",
+        disk::resize_scsi,
+    ),
+    case("blk-resize", "the same on virtio-blk", disk::resize_blk),
+    case("lun-hotplug", "a LUN comes, is used and goes while the guest works on another", disk::hotplug),
+    case(
+        "tcp-payload",
+        "guest to guest TCP, both ways, every byte compared; TSO on and off, MTU 1500 and 9000",
+        net::payload,
+    ),
+    case("corrupted-frame", "frames with flipped bits are caught by the receiver's checksum", net::corrupted),
+    case("iperf3", "guest to guest throughput, TCP both ways and UDP", net::throughput),
+    own("uplink", "a guest and the host reach each other through the TAP uplink", net::uplink),
+    case("driver-reload", "each driver is unbound and bound again while others work", life::driver_reload),
+    case("queue-reset", "SCSI task management resets and NIC ring changes under load", life::queue_reset),
+    case("guest-reboot", "the guest reboots in the middle of writes; the next boot works", life::reboot),
+    case(
+        "guest-panic",
+        "the guest's kernel panics in the middle of writes; the next boot works",
+        life::panic,
+    ),
+    case(
+        "power-cut",
+        "QEMU is killed in the middle of writes; a new one on the same sockets works",
+        life::power_cut,
+    ),
+    case(
+        "memory-hotplug",
+        "memory is plugged in and out while writes run: the memory map changes under them",
+        life::memory_hotplug,
+    ),
+    own("crash-scsi", "the worker is killed under verified writes on virtio-scsi", crash_scsi),
+    own("crash-blk", "the same on virtio-blk", crash_blk),
+    own("crash-net", "the worker is killed under a verified stream and iperf3", crash_net),
+];
+
+pub fn find(name: &str) -> Option<&'static Case> {
+    ALL.iter().find(|case| case.name == name)
+}
+
+impl Case {
+    pub fn fits(&self, against: Against) -> bool {
+        against == Against::Standpipe || !self.standpipe_only
+    }
+}
+
+fn crash(bench: &Bench, model: crate::torture::Model) -> Result<String> {
+    let kills = if bench.long { 200 } else { 12 };
+    let toll = crate::torture::torture(bench, model, kills, &mut |_| {})?;
+    crate::ensure!(toll.clean(), "{toll}");
+    Ok(toll.to_string())
+}
+
+fn crash_scsi(bench: &Bench) -> Result<String> {
+    crash(bench, crate::torture::Model::Scsi)
+}
+
+fn crash_blk(bench: &Bench) -> Result<String> {
+    crash(bench, crate::torture::Model::Blk)
+}
+
+fn crash_net(bench: &Bench) -> Result<String> {
+    crash(bench, crate::torture::Model::Net)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        for (at, case) in ALL.iter().enumerate() {
+            assert!(ALL[..at].iter().all(|other| other.name != case.name), "{} is there twice", case.name);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! `standpipe-guests`: the tests in real guests, one by one or all, and the crash test.
+
+use standpipe_guests::cases::{self, Case};
+use standpipe_guests::torture::{Model, torture};
+use standpipe_guests::{Against, Bench, Failure, Image, Result, accel};
+use std::process::ExitCode;
+use std::time::Instant;
+
+const USAGE: &str = "usage:
+  standpipe-guests list                          the tests and what they show
+  standpipe-guests test [OPTIONS] NAME...|all    run tests
+      --long              longer runs, and 200 kills in the crash tests
+      --against qemu      QEMU's own devices instead of Standpipe: checks the tests themselves
+  standpipe-guests torture --model virtio-scsi|virtio-blk|virtio-net|all --kills N
+                                                 kill the worker under verified load
+  standpipe-guests demo                          what script/demo shows
+STANDPIPE_BINARY names the program to test; STANDPIPE_ACCEL=kvm|tcg skips the probe of KVM;
+STANDPIPE_SEED repeats the moments of the kills.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["list"] => {
+            for case in cases::ALL {
+                println!("{:18} {}", case.name, case.about);
+            }
+            Ok(true)
+        }
+        ["test", rest @ ..] => test(rest),
+        ["torture", rest @ ..] => torture_command(rest),
+        _ => Err(Failure::new(USAGE)),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn prepare(against: Against, long: bool) -> Result<Bench> {
+    let image = Image::get()?;
+    let (accel, why) = accel::probe(&image, |what| eprintln!("  {what}"))?;
+    eprintln!("  guests run with {why}");
+    Ok(Bench { image, accel, against, long })
+}
+
+fn test(words: &[&str]) -> Result<bool> {
+    let (mut against, mut long, mut names) = (Against::Standpipe, false, Vec::new());
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match *word {
+            "--long" => long = true,
+            "--against" => {
+                against = match words.next() {
+                    Some(&"qemu") => Against::Qemu,
+                    Some(&"standpipe") => Against::Standpipe,
+                    _ => return Err(Failure::new("--against takes standpipe or qemu")),
+                };
+            }
+            name => names.push(name),
+        }
+    }
+    let mut chosen: Vec<&Case> = Vec::new();
+    for name in names {
+        match (name, cases::find(name)) {
+            ("all", _) => chosen.extend(cases::ALL.iter().filter(|case| case.fits(against))),
+            (_, Some(case)) if case.fits(against) => chosen.push(case),
+            (_, Some(_)) => return Err(Failure::new(format!("{name} needs Standpipe"))),
+            (_, None) => {
+                return Err(Failure::new(format!("there is no test {name}; see: standpipe-guests list")));
+            }
+        }
+    }
+    if chosen.is_empty() {
+        return Err(Failure::new(USAGE));
+    }
+    let bench = prepare(against, long)?;
+    let (mut passed, mut failed) = (0u32, 0u32);
+    for case in chosen {
+        let started = Instant::now();
+        let result = (case.run)(&bench);
+        let seconds = started.elapsed().as_secs_f64();
+        match result {
+            Ok(figures) => {
+                passed += 1;
+                println!("ok     {:18} {seconds:6.1} s  {figures}", case.name);
+            }
+            Err(error) => {
+                failed += 1;
+                println!("FAILED {:18} {seconds:6.1} s  {error}", case.name);
+            }
+        }
+    }
+    println!("guests: {passed} passed, {failed} failed");
+    Ok(failed == 0)
+}
+
+fn torture_command(words: &[&str]) -> Result<bool> {
+    let (mut models, mut kills) = (Model::ALL.to_vec(), 200u32);
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let value = words.next().copied().unwrap_or("");
+        match *word {
+            "--model" if value == "all" => models = Model::ALL.to_vec(),
+            "--model" => {
+                let model = Model::ALL.into_iter().find(|model| model.name() == value);
+                models = vec![model.ok_or_else(|| {
+                    Failure::new("--model takes virtio-scsi, virtio-blk, virtio-net or all")
+                })?];
+            }
+            "--kills" => kills = value.parse().map_err(|_| Failure::new("--kills takes a number"))?,
+            _ => return Err(Failure::new(USAGE)),
+        }
+    }
+    let bench = prepare(Against::Standpipe, true)?;
+    let mut clean = true;
+    for model in models {
+        let toll = torture(&bench, model, kills, &mut |kill| {
+            if kill % 10 == 0 {
+                eprintln!("  {}: {kill} of {kills} kills", model.name());
+            }
+        })?;
+        println!("{toll}");
+        clean &= toll.clean();
+    }
+    Ok(clean)
+}

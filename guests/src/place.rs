@@ -1,0 +1,109 @@
+//! Where things are: the repository, the cache of the scripts, and a scratch folder per run.
+
+use crate::{During, Failure, Result};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The root of the repository that this crate was built from.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the crate lies in a folder of the repository")
+        .to_path_buf()
+}
+
+pub fn script(name: &str) -> PathBuf {
+    repository().join("script").join(name)
+}
+
+/// The cache that `script/paths.sh` describes.
+pub fn cache() -> Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("STANDPIPE_CACHE") {
+        return Ok(PathBuf::from(folder));
+    }
+    if let Some(folder) = std::env::var_os("XDG_CACHE_HOME") {
+        return Ok(PathBuf::from(folder).join("standpipe"));
+    }
+    let home = std::env::var_os("HOME").unwrap_or_else(|| "/root".into());
+    Ok(PathBuf::from(home).join(".cache/standpipe"))
+}
+
+/// A command that will run in the Debian tree, under the pid that `spawn` reports. It is killed when
+/// the thread that spawned it ends, so that a killed test run leaves no QEMU behind: spawn it from a
+/// thread that outlives it.
+pub fn in_tree(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(script("in-tree")).arg(program);
+    command
+}
+
+/// The guest's kernel, initramfs and root disk.
+#[derive(Debug, Clone)]
+pub struct Image {
+    pub kernel: PathBuf,
+    pub initrd: PathBuf,
+    pub root: PathBuf,
+}
+
+impl Image {
+    /// Asks `script/guest-image`, which makes the tree and the image when they are not there.
+    pub fn get() -> Result<Image> {
+        run_script("tree")?;
+        let answer = run_script("guest-image")?;
+        let field = |name: &str| {
+            answer
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+                .map(PathBuf::from)
+                .during(format!("script/guest-image did not print {name}="))
+        };
+        Ok(Image { kernel: field("kernel")?, initrd: field("initrd")?, root: field("root")? })
+    }
+}
+
+fn run_script(name: &str) -> Result<String> {
+    let output = Command::new(script(name))
+        .stderr(Stdio::inherit())
+        .output()
+        .during(format!("running script/{name}"))?;
+    if !output.status.success() {
+        return Err(Failure::new(format!("script/{name} failed; its message is above")));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Two folders of one run: files under the cache (a real disk), sockets under /tmp (a socket's path
+/// has at most 107 bytes). They are removed at the end, and kept when the run failed.
+#[derive(Debug)]
+pub struct Scratch {
+    pub files: PathBuf,
+    pub sockets: PathBuf,
+    keep: std::cell::Cell<bool>,
+}
+
+impl Scratch {
+    pub fn new(name: &str) -> Result<Scratch> {
+        let pid = std::process::id();
+        let files = cache()?.join("run").join(format!("{name}-{pid}"));
+        let sockets = std::env::temp_dir().join(format!("standpipe-{pid}-{name}"));
+        for folder in [&files, &sockets] {
+            let _ = std::fs::remove_dir_all(folder);
+            std::fs::create_dir_all(folder).during(format!("creating {}", folder.display()))?;
+        }
+        Ok(Scratch { files, sockets, keep: std::cell::Cell::new(false) })
+    }
+
+    /// Keeps the files when the scratch is dropped: the run failed, and somebody will want the logs.
+    pub fn keep(&self) {
+        self.keep.set(true);
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.sockets);
+        if !self.keep.get() {
+            let _ = std::fs::remove_dir_all(&self.files);
+        }
+    }
+}

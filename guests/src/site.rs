@@ -1,0 +1,209 @@
+//! A site description as the tests build it, and its TOML. It is written apart from the server's own
+//! types on purpose: the tests speak to the server the way a person does.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskModel {
+    Scsi,
+    Blk,
+}
+
+impl DiskModel {
+    pub fn name(self) -> &'static str {
+        match self {
+            DiskModel::Scsi => "virtio-scsi",
+            DiskModel::Blk => "virtio-blk",
+        }
+    }
+
+    /// The guest's name of the first disk of this model.
+    pub fn device(self) -> &'static str {
+        match self {
+            DiskModel::Scsi => "/dev/sda",
+            DiskModel::Blk => "/dev/vda",
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub enum Device {
+    /// The volumes are LUN 0, 1, ...; virtio-blk has one.
+    Disk {
+        model: DiskModel,
+        volumes: Vec<String>,
+        queues: u16,
+    },
+    Nic {
+        network: String,
+        mac: String,
+        queues: u16,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub struct Slot {
+    /// `disk0`, `nic0`.
+    pub name: String,
+    pub device: Device,
+}
+
+#[derive(Debug, Clone)]
+pub struct Vm {
+    pub name: String,
+    pub slots: Vec<Slot>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Network {
+    pub name: String,
+    pub mtu: u32,
+    /// A TAP device of the host.
+    pub tap: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Volume {
+    pub name: String,
+    pub bytes: u64,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Site {
+    pub lanes: Option<u32>,
+    pub sockets: PathBuf,
+    pub store: PathBuf,
+    pub volumes: Vec<Volume>,
+    pub networks: Vec<Network>,
+    pub vms: Vec<Vm>,
+}
+
+pub const MIB: u64 = 1 << 20;
+
+impl Site {
+    pub fn new(store: &Path, sockets: &Path) -> Site {
+        Site { store: store.to_path_buf(), sockets: sockets.to_path_buf(), ..Site::default() }
+    }
+
+    pub fn volume(mut self, name: &str, mib: u64) -> Site {
+        self.volumes.push(Volume { name: name.into(), bytes: mib * MIB });
+        self
+    }
+
+    pub fn network(mut self, name: &str, mtu: u32, tap: Option<&str>) -> Site {
+        self.networks.push(Network { name: name.into(), mtu, tap: tap.map(String::from) });
+        self
+    }
+
+    /// Adds a disk slot to a VM, which is made when it is not there.
+    pub fn disk(self, vm: &str, slot: &str, model: DiskModel, volumes: &[&str]) -> Site {
+        let volumes = volumes.iter().map(|v| v.to_string()).collect();
+        self.slot(vm, slot, Device::Disk { model, volumes, queues: 1 })
+    }
+
+    /// Adds a NIC to a VM; its MAC address ends with `station`.
+    pub fn nic(self, vm: &str, slot: &str, network: &str, station: u8, queues: u16) -> Site {
+        let mac = format!("52:54:00:5d:00:{station:02x}");
+        self.slot(vm, slot, Device::Nic { network: network.into(), mac, queues })
+    }
+
+    fn slot(mut self, vm: &str, slot: &str, device: Device) -> Site {
+        if self.find(vm).is_none() {
+            self.vms.push(Vm { name: vm.into(), slots: Vec::new() });
+        }
+        let found = self.vms.iter_mut().find(|v| v.name == vm).expect("it was added above");
+        found.slots.push(Slot { name: slot.into(), device });
+        self
+    }
+
+    pub fn find(&self, vm: &str) -> Option<&Vm> {
+        self.vms.iter().find(|v| v.name == vm)
+    }
+
+    /// Where the server keeps a volume's bytes.
+    pub fn file(&self, volume: &str) -> PathBuf {
+        self.store.join(format!("{volume}.raw"))
+    }
+
+    /// The volumes of a SCSI controller, to be changed.
+    pub fn luns(&mut self, vm: &str, slot: &str) -> Option<&mut Vec<String>> {
+        let vm = self.vms.iter_mut().find(|v| v.name == vm)?;
+        match &mut vm.slots.iter_mut().find(|s| s.name == slot)?.device {
+            Device::Disk { volumes, .. } => Some(volumes),
+            Device::Nic { .. } => None,
+        }
+    }
+
+    pub fn toml(&self) -> String {
+        let mut text = String::from("[server]\n");
+        let mut line = |args: std::fmt::Arguments<'_>| {
+            text.write_fmt(args).expect("writing to a string does not fail");
+            text.push('\n');
+        };
+        if let Some(lanes) = self.lanes {
+            line(format_args!("lanes = {lanes}"));
+        }
+        line(format_args!("socket_dir = {:?}\n", self.sockets));
+        if !self.volumes.is_empty() {
+            line(format_args!("[store.local]\ndirectory = {:?}\n", self.store));
+        }
+        for volume in &self.volumes {
+            line(format_args!("[disk.{}]\nstore = \"local\"\nsize = {}\n", volume.name, volume.bytes));
+        }
+        for network in &self.networks {
+            line(format_args!("[network.{}]\nmtu = {}\n", network.name, network.mtu));
+            if let Some(tap) = &network.tap {
+                line(format_args!("[network.{}.uplink.host]\ntap = {tap:?}\n", network.name));
+            }
+        }
+        for vm in &self.vms {
+            for slot in &vm.slots {
+                line(format_args!("[vm.{}.{}]", vm.name, slot.name));
+                match &slot.device {
+                    Device::Disk { model: DiskModel::Scsi, volumes, queues } => {
+                        line(format_args!(
+                            "model = \"virtio-scsi\"\nvolumes = {volumes:?}\nqueues = {queues}\n"
+                        ));
+                    }
+                    Device::Disk { model: DiskModel::Blk, volumes, queues } => {
+                        line(format_args!(
+                            "model = \"virtio-blk\"\nvolume = {:?}\nqueues = {queues}\n",
+                            volumes[0]
+                        ));
+                    }
+                    Device::Nic { network, mac, queues } => {
+                        line(format_args!(
+                            "model = \"virtio-net\"\nnetwork = {network:?}\nmac = {mac:?}\nqueues = {queues}\n"
+                        ));
+                    }
+                }
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_what_a_person_would() {
+        let site = Site::new(Path::new("/x/volumes"), Path::new("/x/sockets"))
+            .volume("root", 64)
+            .network("lan", 1500, Some("tap7"))
+            .disk("web1", "disk0", DiskModel::Scsi, &["root"])
+            .nic("web1", "nic0", "lan", 1, 2);
+        assert_eq!(
+            site.toml(),
+            "[server]\nsocket_dir = \"/x/sockets\"\n\n\
+             [store.local]\ndirectory = \"/x/volumes\"\n\n\
+             [disk.root]\nstore = \"local\"\nsize = 67108864\n\n\
+             [network.lan]\nmtu = 1500\n\n\
+             [network.lan.uplink.host]\ntap = \"tap7\"\n\n\
+             [vm.web1.disk0]\nmodel = \"virtio-scsi\"\nvolumes = [\"root\"]\nqueues = 1\n\n\
+             [vm.web1.nic0]\nmodel = \"virtio-net\"\nnetwork = \"lan\"\nmac = \"52:54:00:5d:00:01\"\nqueues = 2\n\n"
+        );
+    }
+}
