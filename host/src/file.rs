@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, opcode, types};
 
@@ -36,12 +37,6 @@ pub fn kind(file: &File) -> io::Result<Kind> {
         () if kind.is_block_device() => Kind::BlockDevice,
         () => Kind::Other,
     })
-}
-
-/// Whether two descriptors mean the same file.
-pub fn is_same(one: &File, other: &File) -> io::Result<bool> {
-    let (one, other) = (one.metadata()?, other.metadata()?);
-    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
 }
 
 /// What O_DIRECT asks of a transfer, in bytes; powers of two.
@@ -91,41 +86,35 @@ fn statx(file: &File, mask: u32) -> io::Result<libc::statx> {
     }
 }
 
-/// The right to use a volume; ends with the process at the latest.
+/// Claims a file for writing, or for reading beside other readers, for as long as this open file
+/// exists. Returns false if somebody else has it and `patience` is over.
 ///
-/// It is an open-file-description lock on a descriptor of its own: not on the one that transfers
-/// use, because a request in flight holds that open file after the death of the worker, and its
-/// lock with it. QEMU's image locks are of the same kind, so it refuses a volume that we use, and
-/// we refuse one that it writes to.
-#[derive(Debug)]
-pub struct Lock {
-    file: File,
-}
-
-impl Lock {
-    /// `None`: somebody else has it. Readers share.
-    pub fn take(path: &Path, read_only: bool) -> io::Result<Option<Self>> {
-        let file = open(path, read_only, false)?;
-        let kind = if read_only { libc::F_RDLCK } else { libc::F_WRLCK };
-        // SAFETY: all zeroes is a valid value of this C structure of integers.
-        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-        // From 0 on for 0 bytes: the whole file, however long it gets.
-        lock.l_type = kind as libc::c_short;
-        lock.l_whence = libc::SEEK_SET as libc::c_short;
+/// It is an open-file-description lock, on the very descriptor that transfers use: a request in
+/// flight holds the open file, and so the lock. So the successor of a killed worker, which waits for
+/// the lock of a volume, waits for the last of the dead one's requests on it. QEMU's image locks
+/// are of the same kind, so it refuses a volume that we use, and we refuse one that it uses.
+pub fn lock(file: &File, read_only: bool, patience: Duration) -> io::Result<bool> {
+    let kind = if read_only { libc::F_RDLCK } else { libc::F_WRLCK };
+    // SAFETY: all zeroes is a valid value of this C structure of integers.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    // From 0 on for 0 bytes: the whole file, however long it gets.
+    lock.l_type = kind as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    let begin = Instant::now();
+    loop {
         // SAFETY: the command reads the structure, which outlives the call.
         if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) } == 0 {
-            return Ok(Some(Self { file }));
+            return Ok(true);
         }
         let error = io::Error::last_os_error();
-        match error.raw_os_error() {
-            Some(libc::EAGAIN | libc::EACCES) => Ok(None),
-            _ => Err(error),
+        if !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES | libc::EINTR)) {
+            return Err(error);
         }
-    }
-
-    /// Whether the lock is on this file: the path may have changed between two opens.
-    pub fn covers(&self, file: &File) -> io::Result<bool> {
-        is_same(&self.file, file)
+        if begin.elapsed() >= patience {
+            return Ok(false);
+        }
+        // F_OFD_SETLKW would wait without a limit.
+        std::thread::sleep(Duration::from_micros(200));
     }
 }
 
@@ -353,15 +342,19 @@ mod tests {
     #[test]
     fn a_volume_has_one_writer_or_many_readers() {
         let path = Scratch::new("lock");
-        let file = create(&path.0, 4096).unwrap();
-        let writer = Lock::take(&path.0, false).unwrap().unwrap();
-        assert!(writer.covers(&file).unwrap());
-        assert!(Lock::take(&path.0, false).unwrap().is_none());
-        assert!(Lock::take(&path.0, true).unwrap().is_none());
+        let writer = create(&path.0, 4096).unwrap();
+        let claim = |read_only| {
+            let file = open(&path.0, read_only, false).unwrap();
+            let got = lock(&file, read_only, Duration::from_millis(1)).unwrap();
+            (got, file)
+        };
+        assert!(lock(&writer, false, Duration::ZERO).unwrap());
+        assert!(!claim(false).0);
+        assert!(!claim(true).0);
         drop(writer);
-        let readers = [Lock::take(&path.0, true).unwrap(), Lock::take(&path.0, true).unwrap()];
-        assert!(readers.iter().all(Option::is_some));
-        assert!(Lock::take(&path.0, false).unwrap().is_none());
+        let readers = [claim(true), claim(true)];
+        assert!(readers.iter().all(|reader| reader.0));
+        assert!(!claim(false).0);
     }
 
     #[test]

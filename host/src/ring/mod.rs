@@ -11,12 +11,11 @@
 //! memory, the iovec array, the statx buffer. An entry's index is the CQE's `user_data`. The slab may
 //! move entries when it grows, and does not move what they own on the heap.
 //!
-//! The ring outlives its worker. Its descriptor is also held by the keeper, and the successor of a
-//! killed worker calls [`settle`] before it executes anything again: a write of the dead worker that
-//! is still on its way must not land on top of the successor's. Three choices follow from that:
-//! every SQE gives exactly one CQE (nothing multishot, no CQE_SKIP, no links); at most as many
-//! requests are in flight as the CQ has places, so that it never overflows; and the ring is made
-//! without SINGLE_ISSUER, DEFER_TASKRUN and SQPOLL, whose completions want the dead task.
+//! Requests outlive their worker: the kernel goes on with what a killed process had started, and a
+//! write that is still on its way must not land on top of what the successor does. See [`settle`]
+//! for how a successor waits. Two choices follow from it: at most as many requests are in flight as
+//! the CQ has places, so that it never overflows; and the ring is made without SINGLE_ISSUER,
+//! DEFER_TASKRUN and SQPOLL, whose completions want a task that may be dead.
 
 mod entry;
 mod settle;
@@ -25,7 +24,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -35,7 +34,7 @@ use request::Span;
 use crate::Buffer;
 pub(crate) use entry::BLOCK_URING_CMD_DISCARD;
 use entry::{Action, Entry, Next};
-pub use settle::{Settled, settle};
+pub use settle::settle;
 
 /// Memory that the kernel may be sent to.
 ///
@@ -79,6 +78,7 @@ pub type Outcome = Result<u64, Failure>;
 /// One lane's io_uring.
 pub struct Ring {
     inner: RefCell<Inner>,
+    fence: OwnedFd,
 }
 
 struct Inner {
@@ -117,6 +117,7 @@ impl Ring {
             .setup_coop_taskrun()
             .setup_taskrun_flag()
             .build(entries)?;
+        let fence = settle::fence(&uring)?;
         let in_flight_max = uring.params().cq_entries();
         let inner = Inner {
             uring,
@@ -128,7 +129,7 @@ impl Ring {
             clients: Vec::new(),
             ready: Vec::new(),
         };
-        Ok(Self { inner: RefCell::new(inner) })
+        Ok(Self { inner: RefCell::new(inner), fence })
     }
 
     pub fn register(&self) -> Client {
@@ -289,7 +290,13 @@ impl Ring {
         Ok(())
     }
 
-    /// Readable when there are results: for epoll, and for the keeper.
+    /// Hangs up when the ring is gone and the last of its requests has ended: for the keeper, before
+    /// the first request; see [`settle`].
+    pub fn fence(&self) -> BorrowedFd<'_> {
+        self.fence.as_fd()
+    }
+
+    /// Readable when there are results: for epoll.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         let raw = self.inner.borrow().uring.as_raw_fd();
         // SAFETY: the ring owns the descriptor, never closes or replaces it, and is borrowed.

@@ -1,140 +1,65 @@
 //! Waiting for the requests of a ring whose owner is dead.
+//!
+//! The ring itself cannot be given to the keeper: sending an io_uring over a socket fails with
+//! EINVAL (Linux 6.18; the kernel fears reference cycles), and so would systemd's fd store. But a ring
+//! owns the files registered with it, and the kernel lets go of them only after the ring's last
+//! request has ended, also after the owner was killed. So each ring has the writing end of a pipe
+//! registered, and nobody else has it; the reading end, the *fence*, is an ordinary descriptor that
+//! the keeper keeps. It hangs up when the ring has come to rest.
+//!
+//! Measured on Linux 6.18: the fence of an idle ring hangs up 23 to 30 ms after the process was
+//! killed, and with 32 direct writes of 1 MiB in flight some 40 ms after the last of them. A lock on
+//! the file that transfers use (`file::lock`) can be had in the instant in which the last request
+//! on that file ends, and so is the quicker fence of a volume that is written. The pipe is for all
+//! others: readers share their locks, and some file systems have none.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// How a dead worker's ring came to rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settled {
-    /// Requests that were still in the kernel when we looked first.
-    pub in_flight: u32,
-    pub waited: Duration,
+use io_uring::IoUring;
+
+/// Registers the writing end of a new pipe with the ring, and returns the reading end.
+pub(super) fn fence(uring: &IoUring) -> io::Result<OwnedFd> {
+    let mut ends = [0; 2];
+    // SAFETY: the array has room for the two descriptors.
+    if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: descriptors that were made just now, for us alone.
+    let (reader, writer) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
+    uring.submitter().register_files(&[writer.as_raw_fd()])?;
+    Ok(reader)
 }
 
-/// Waits until every request that the kernel took from the old ring has its CQE. After that nothing
-/// of the old worker writes to a disk or to guest memory any more.
-///
-/// The old worker must be dead and reaped: while one of its threads is still inside
-/// `io_uring_enter`, the SQ's head does not yet count what that call has started.
+/// Waits until the ring that this fence belongs to has come to rest: after that, nothing that its
+/// dead owner had started writes to a disk or to guest memory any more. Returns how long it took.
 ///
 /// Fails with `TimedOut` if requests are still out; their volumes must not be used then.
-pub fn settle(old: OwnedFd, timeout: Duration) -> io::Result<Settled> {
+pub fn settle(fence: BorrowedFd<'_>, timeout: Duration) -> io::Result<Duration> {
     let begin = Instant::now();
-    let counters = Counters::map(old.as_raw_fd())?;
-    let in_flight = counters.in_flight();
-    let mut nap = Duration::from_micros(20);
-    while counters.in_flight() != 0 {
-        let waited = begin.elapsed();
-        if waited >= timeout {
-            let message = format!("{} requests of the old worker are still out", counters.in_flight());
+    loop {
+        let left = timeout.saturating_sub(begin.elapsed());
+        // Rounded up: a poll of 0 ms would spin through the last millisecond.
+        let milliseconds = i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+        let mut polled = libc::pollfd { fd: fence.as_raw_fd(), events: 0, revents: 0 };
+        // SAFETY: one pollfd, which outlives the call.
+        let found = unsafe { libc::poll(&mut polled, 1, milliseconds) };
+        if found < 0 {
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+        if polled.revents & libc::POLLHUP != 0 {
+            return Ok(begin.elapsed());
+        }
+        if polled.revents != 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the descriptor is not a ring's fence"));
+        }
+        if begin.elapsed() >= timeout {
+            let message = "requests of a dead worker are still out";
             return Err(io::Error::new(io::ErrorKind::TimedOut, message));
         }
-        // The ring's descriptor cannot be waited on: it is readable as long as the CQ is not
-        // empty, and nobody empties it.
-        std::thread::sleep(nap.min(timeout - waited));
-        nap = (nap * 2).min(Duration::from_millis(1));
-    }
-    Ok(Settled { in_flight, waited: begin.elapsed() })
-}
-
-/// The counters of another process' ring, mapped read-only.
-struct Counters {
-    start: *mut libc::c_void,
-    len: usize,
-    offsets: Offsets,
-}
-
-/// Where the kernel keeps them. They depend on the kernel alone, which is still the one that the
-/// old worker had: descriptors do not survive a reboot.
-#[derive(Clone, Copy)]
-struct Offsets {
-    submission_head: usize,
-    completion_tail: usize,
-}
-
-impl Counters {
-    fn map(ring: RawFd) -> io::Result<Self> {
-        let target = std::fs::read_link(format!("/proc/self/fd/{ring}"))?;
-        if target.as_os_str() != "anon_inode:[io_uring]" {
-            let message = format!("descriptor is {}, not an io_uring", target.display());
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-        }
-        let offsets = Offsets::of_this_kernel()?;
-        let len = offsets.submission_head.max(offsets.completion_tail) + size_of::<u32>();
-        const IORING_OFF_SQ_RING: libc::off_t = 0;
-        // SAFETY: no address is asked for, so the kernel picks one that nobody uses.
-        let start = unsafe {
-            let (protection, flags) = (libc::PROT_READ, libc::MAP_SHARED);
-            libc::mmap(std::ptr::null_mut(), len, protection, flags, ring, IORING_OFF_SQ_RING)
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(Self { start, len, offsets })
-    }
-
-    fn load(&self, offset: usize) -> u32 {
-        // SAFETY: both offsets are multiples of 4 that lie within the mapping (`map` chose its
-        // length by them), and the kernel accesses these words atomically.
-        // JUSTIFICATION: the words are shared with the kernel.
-        unsafe { (*self.start.byte_add(offset).cast::<AtomicU32>()).load(Ordering::Acquire) }
-    }
-
-    /// Each SQE that the kernel took gives one CQE.
-    fn in_flight(&self) -> u32 {
-        let completed = self.load(self.offsets.completion_tail);
-        self.load(self.offsets.submission_head).wrapping_sub(completed)
-    }
-}
-
-impl Drop for Counters {
-    fn drop(&mut self) {
-        // SAFETY: this value owns the range, and nobody borrows from it any more.
-        unsafe { libc::munmap(self.start, self.len) };
-    }
-}
-
-/// struct io_uring_params of linux/io_uring.h.
-#[repr(C)]
-#[derive(Default)]
-struct Parameters {
-    sq_entries: u32,
-    cq_entries: u32,
-    flags: u32,
-    sq_thread_cpu: u32,
-    sq_thread_idle: u32,
-    features: u32,
-    wq_fd: u32,
-    reserved: [u32; 3],
-    /// head, tail, ring_mask, ring_entries, flags, dropped, array, resv1.
-    sq_off: [u32; 8],
-    sq_user_addr: u64,
-    /// head, tail, ring_mask, ring_entries, overflow, cqes, flags, resv1.
-    cq_off: [u32; 8],
-    cq_user_addr: u64,
-}
-
-const _: () = assert!(size_of::<Parameters>() == 120);
-
-impl Offsets {
-    fn of_this_kernel() -> io::Result<Self> {
-        let mut parameters = Parameters::default();
-        // SAFETY: the structure has the kernel's layout and is ours to be written.
-        let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, &raw mut parameters) };
-        if ring < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: a descriptor that was made just now, for us alone.
-        drop(unsafe { OwnedFd::from_raw_fd(ring as RawFd) });
-        const IORING_FEAT_SINGLE_MMAP: u32 = 1;
-        if parameters.features & IORING_FEAT_SINGLE_MMAP == 0 {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring without single mmap"));
-        }
-        Ok(Self {
-            submission_head: parameters.sq_off[0] as usize,
-            completion_tail: parameters.cq_off[1] as usize,
-        })
     }
 }

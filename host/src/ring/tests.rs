@@ -2,6 +2,7 @@ use super::*;
 
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::FromRawFd;
+use std::time::Duration;
 
 use crate::map::Mapping;
 
@@ -203,8 +204,11 @@ fn a_dropped_ring_has_waited_for_the_kernel() {
 }
 
 #[test]
-fn settling_refuses_what_is_no_ring() {
-    let file = File::open("/proc/self/exe").unwrap();
-    let error = settle(file.into(), std::time::Duration::ZERO).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+fn the_fence_hangs_up_when_the_ring_is_gone() {
+    let ring = Ring::new(4).unwrap();
+    let fence = ring.fence().try_clone_to_owned().unwrap();
+    let error = settle(fence.as_fd(), Duration::from_millis(5)).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    drop(ring);
+    settle(fence.as_fd(), Duration::from_secs(20)).unwrap();
 }
