@@ -42,8 +42,15 @@ fn work(path: &Path, direct: bool, keeper: &UnixStream) -> ! {
     let ring = Ring::new(64).expect("a ring");
     host::socket::send(keeper.as_fd(), b"fence", &[ring.fence()]).expect("the keeper listens");
     let client = ring.register();
-    let memory = Arc::new(Scratch(Mapping::anonymous(CHUNK as usize).expect("memory")));
-    let span = [Span { offset: 0, len: CHUNK, region: 0 }];
+    // Each round over the file writes other bytes than the one before.
+    const PATTERNS: u32 = 8;
+    let pages = Mapping::anonymous((PATTERNS * CHUNK) as usize).expect("memory");
+    for pattern in 0..PATTERNS as usize {
+        let chunk = CHUNK as usize;
+        // SAFETY: within the mapping, which nobody else has.
+        unsafe { std::ptr::write_bytes(pages.as_ptr().add(pattern * chunk), pattern as u8 + 1, chunk) };
+    }
+    let memory = Arc::new(Scratch(pages));
     let mut ready = Vec::new();
     for tag in 0u32.. {
         while ring.pending() >= CHUNKS as usize {
@@ -51,6 +58,8 @@ fn work(path: &Path, direct: bool, keeper: &UnixStream) -> ! {
             ring.reap(&mut ready);
             while ring.take(client).is_some() {}
         }
+        let pattern = u64::from(tag) / CHUNKS % u64::from(PATTERNS);
+        let span = [Span { offset: pattern * u64::from(CHUNK), len: CHUNK, region: 0 }];
         let offset = u64::from(tag) % CHUNKS * u64::from(CHUNK);
         match tag % 32 {
             30 => ring.sync(client, tag, &file, true),
@@ -60,6 +69,17 @@ fn work(path: &Path, direct: bool, keeper: &UnixStream) -> ! {
         ring.submit().expect("the ring works");
     }
     unreachable!("killed long before");
+}
+
+/// What is on the disk now, whatever the page cache thinks.
+fn snapshot(path: &Path) -> Vec<u8> {
+    let file = File::open(path).unwrap();
+    host::file::make_direct(&file).unwrap();
+    let pages = Mapping::anonymous(BYTES as usize).unwrap();
+    // SAFETY: the mapping has BYTES bytes, page aligned as direct reads want it; nobody else has it.
+    let aligned = unsafe { std::slice::from_raw_parts_mut(pages.as_ptr(), BYTES as usize) };
+    file.read_exact_at(aligned, 0).unwrap();
+    aligned.to_vec()
 }
 
 /// How the successor waits.
@@ -99,25 +119,21 @@ fn kill_and_take_over(path: &Path, direct: bool, by: By, after: Duration) -> Dur
     let patience = Duration::from_secs(20);
     let file = host::file::open(path, false, false).unwrap();
     match by {
-        By::Fence => drop(settle(fence.as_fd(), patience).unwrap()),
+        By::Fence => {
+            settle(fence.as_fd(), patience).unwrap();
+            // One mechanism checks the other: a request in flight would hold the file and its lock.
+            assert!(host::file::lock(&file, false, Duration::ZERO).unwrap());
+        }
         By::Lock => assert!(host::file::lock(&file, false, patience).unwrap()),
     }
     let waited = begin.elapsed();
 
-    // From here on the volume is the successor's alone.
-    let ours = vec![0x5a; BYTES as usize];
-    file.write_all_at(&ours, 0).unwrap();
-    file.sync_all().unwrap();
-    std::thread::sleep(Duration::from_millis(20));
-    let fresh = File::open(path).unwrap();
-    host::file::make_direct(&fresh).unwrap();
-    let mut got = vec![0; BYTES as usize];
-    let direct_reader = Mapping::anonymous(BYTES as usize).unwrap();
-    // SAFETY: the mapping has BYTES bytes, page aligned as direct reads want it; nobody else has it.
-    let aligned = unsafe { std::slice::from_raw_parts_mut(direct_reader.as_ptr(), BYTES as usize) };
-    fresh.read_exact_at(aligned, 0).unwrap();
-    got.copy_from_slice(aligned);
-    assert!(got == ours, "a write of the dead worker landed on top of the successor's");
+    // From here on nobody writes, so the volume must not change any more.
+    let (first, second) = (snapshot(path), {
+        std::thread::sleep(Duration::from_millis(60));
+        snapshot(path)
+    });
+    assert!(first == second, "a write of the dead worker landed after its successor had waited by {by:?}");
     waited
 }
 
@@ -125,11 +141,14 @@ fn kill_and_take_over(path: &Path, direct: bool, by: By, after: Duration) -> Dur
 fn nothing_of_a_killed_worker_lands_after_settling() {
     let path = std::env::temp_dir().join(format!("standpipe-settle-{}", std::process::id()));
     host::file::create(&path, BYTES).unwrap();
+    let mut lock_waits = 0;
     for round in 0..16u64 {
         let by = if round % 2 == 0 { By::Fence } else { By::Lock };
         let direct = round % 8 < 6;
         let waited = kill_and_take_over(&path, direct, by, Duration::from_millis(5 + 7 * round));
+        lock_waits += u32::from(matches!(by, By::Lock) && waited > Duration::from_millis(1));
         println!("direct={direct} by={by:?} waited_us={}", waited.as_micros());
     }
     std::fs::remove_file(&path).unwrap();
+    assert!(lock_waits > 0, "no kill found a request in flight, so nothing was shown");
 }
