@@ -9,14 +9,27 @@
 //!   idempotent change.
 //! - [`Engine`]: what the daemon implements: `perform`, `status`, `upgrade`.
 //! - [`status`]: what the daemon says about itself.
+//! - [`plan`]: the steps from one site to another.
+//! - [`Store`]: where the site is kept; [`Controller`]: store and engine as
+//!   one. At start: `Store::open(state_dir)`, `Controller::new(store, engine)`,
+//!   `controller.start(config)`.
 //! - [`Problem`]: what is wrong, where, and how to mend it.
 #![forbid(unsafe_code)]
 
+pub mod api;
+mod controller;
 mod engine;
+pub mod identity;
+mod plan;
 pub mod problem;
 pub mod site;
 pub mod status;
 pub mod step;
+pub mod store;
+pub mod transfer;
 
+pub use controller::{Applied, Controller};
 pub use engine::Engine;
+pub use plan::plan;
 pub use problem::{Kind, Problem};
+pub use store::Store;

@@ -90,6 +90,13 @@ impl Site {
     }
 }
 
+/// The key below a table.
+fn child(here: &[String], last: &str) -> Vec<String> {
+    let mut keys = here.to_vec();
+    keys.push(last.to_owned());
+    keys
+}
+
 impl Checker<'_> {
     fn add(&mut self, keys: Vec<String>, what: impl Into<String>, hint: impl Into<String>) {
         self.findings.push(Finding { keys, what: what.into(), hint: hint.into() });
@@ -258,7 +265,7 @@ impl Checker<'_> {
     }
 
     fn vlans(&mut self, here: &[String], vlan: Option<u16>, trunk: Option<&Vec<u16>>, native: Option<u16>) {
-        let key = |last: &str| [here, &[last.to_owned()]].concat();
+        let key = |last: &str| child(here, last);
         let range = "VLANs are 1 to 4094 (0 and 4095 are reserved by IEEE 802.1Q)";
         if vlan.is_some() && trunk.is_some() {
             self.add(
@@ -323,7 +330,7 @@ impl Checker<'_> {
                 let place = format!("{name}.{uplink_name}");
                 if let Some(other) = taps.insert(&uplink.tap, place.clone()) {
                     self.add(
-                        [&here[..], &keys!["tap"]].concat(),
+                        child(&here, "tap"),
                         format!("uplinks `{other}` and `{place}` both use the TAP device `{}`", uplink.tap),
                         "give each uplink a TAP device of its own",
                     );
@@ -333,7 +340,7 @@ impl Checker<'_> {
     }
 
     fn uplink(&mut self, here: &[String], name: &str, uplink: &Uplink) {
-        let key = |last: &str| [here, &[last.to_owned()]].concat();
+        let key = |last: &str| child(here, last);
         self.name(here.to_vec(), "uplink", name);
         let tap = &uplink.tap;
         // dev_valid_name() of Linux: no slash, colon or space, not `.` or `..`;
@@ -380,7 +387,7 @@ impl Checker<'_> {
                 let mut seen = HashSet::new();
                 for (lun, volume) in slot.luns() {
                     let key = if slot.volume.as_deref() == Some(volume) { "volume" } else { "volumes" };
-                    let here = [&here[..], &keys![key]].concat();
+                    let here = child(&here, key);
                     if !site.disk.contains_key(volume) {
                         self.unknown(here, "volume", volume, "disk", site.disk.keys());
                     } else if !seen.insert(volume) {
@@ -404,7 +411,7 @@ impl Checker<'_> {
                     && let Some(other) = macs.insert(mac, id.clone())
                 {
                     self.add(
-                        [&here[..], &keys!["mac"]].concat(),
+                        child(&here, "mac"),
                         format!("slots {other} and {id} have the same MAC address {mac}"),
                         "give one of them another, or leave `mac` out and one is derived from the slot's name",
                     );
@@ -414,7 +421,7 @@ impl Checker<'_> {
     }
 
     fn slot(&mut self, here: &[String], id: &SlotId, slot: &Slot) {
-        let key = |last: &str| [here, &[last.to_owned()]].concat();
+        let key = |last: &str| child(here, last);
         let is_nic = slot.model == Model::VirtioNet;
         if !is_slot_name(&id.slot) || id.slot.starts_with("nic") != is_nic {
             let fits = if is_nic { "nic0, nic1, …" } else { "disk0, disk1, …" };

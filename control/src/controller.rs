@@ -1,0 +1,238 @@
+//! The store and the engine as one: every change goes through a plan, is
+//! noted before its first step, performed step by step, and noted again.
+
+use crate::engine::Engine;
+use crate::identity;
+use crate::plan::plan;
+use crate::problem::Problem;
+use crate::site::Site;
+use crate::status::Status;
+use crate::step::Step;
+use crate::store::{Document, Store};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use utoipa::ToSchema;
+
+/// What a change did, or with `dry_run` would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Applied {
+    pub dry_run: bool,
+    pub steps: Vec<Step>,
+}
+
+pub struct Controller {
+    engine: Arc<dyn Engine>,
+    store: Mutex<Store>,
+    /// Volumes whose bytes are being imported or exported.
+    busy: Mutex<BTreeSet<String>>,
+}
+
+/// While it lives, no plan touches the volume.
+pub(crate) struct Busy<'a> {
+    controller: &'a Controller,
+    volume: String,
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        lock(&self.controller.busy).remove(&self.volume);
+    }
+}
+
+/// The data under these locks is whole between any two statements that can
+/// panic, so a panic elsewhere does not make it wrong.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Controller {
+    pub fn new(store: Store, engine: Arc<dyn Engine>) -> Self {
+        Self { engine, store: Mutex::new(store), busy: Mutex::new(BTreeSet::new()) }
+    }
+
+    /// What is offered, identities included.
+    pub fn site(&self) -> Site {
+        lock(&self.store).document().site.clone()
+    }
+
+    /// The group whose members may use the API.
+    pub fn api_group(&self) -> Option<String> {
+        lock(&self.store).document().site.server.api_group.clone()
+    }
+
+    pub fn status(&self) -> Status {
+        self.engine.status()
+    }
+
+    pub fn upgrade(&self) -> Result<(), Problem> {
+        self.engine.upgrade()
+    }
+
+    /// Brings an engine that has nothing yet to the stored site; if the last
+    /// worker died within a change, to where that change was going. A step
+    /// that fails does not keep the others from being tried: one missing file
+    /// must not take every VM's disks away. Returns what failed.
+    ///
+    /// `config` is the site of a configuration file, if there is one. It is
+    /// taken over only when it is not the one that was taken over last.
+    pub fn start(&self, config: Option<Site>) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut store = lock(&self.store);
+        let mut document = store.document().clone();
+        if let Some(pending) = document.pending.take() {
+            document.site = pending;
+        }
+        if let Some(config) = config
+            && document.config.as_ref() != Some(&config)
+        {
+            match prepared(config.clone(), &document.site) {
+                Ok((desired, _)) => {
+                    document.site = desired;
+                    document.config = Some(config);
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        let site = &document.site;
+        let nothing = Site { server: site.server.clone(), ..Site::default() };
+        match plan(&nothing, site) {
+            Err(problem) => problems.push(problem),
+            Ok(steps) => {
+                for step in &steps {
+                    if let Err(problem) = self.engine.perform(step) {
+                        problems.push(in_step(problem, step));
+                    }
+                }
+            }
+        }
+        problems.extend(store.save(document).err());
+        problems
+    }
+
+    /// Makes the host offer `desired` and nothing else.
+    pub fn apply(&self, desired: Site, dry_run: bool) -> Result<Applied, Problem> {
+        self.change(dry_run, |site| {
+            *site = desired;
+            Ok(())
+        })
+    }
+
+    /// Changes the site with `edit`. When a step fails, the steps before it
+    /// stay done, the site says what was reached, and applying the same again
+    /// does the rest.
+    pub fn change(
+        &self,
+        dry_run: bool,
+        edit: impl FnOnce(&mut Site) -> Result<(), Problem>,
+    ) -> Result<Applied, Problem> {
+        let mut store = lock(&self.store);
+        let current = store.document().site.clone();
+        let mut desired = current.clone();
+        edit(&mut desired)?;
+        let (desired, steps) = prepared(desired, &current)?;
+        self.refuse_busy(&steps)?;
+        if dry_run {
+            return Ok(Applied { dry_run, steps });
+        }
+        let config = store.document().config.clone();
+        if !steps.is_empty() {
+            store.save(Document {
+                site: current.clone(),
+                pending: Some(desired.clone()),
+                config: config.clone(),
+            })?;
+        }
+        let mut reached = current;
+        let mut failure = None;
+        for step in &steps {
+            if let Err(problem) = self.engine.perform(step) {
+                failure = Some(in_step(problem, step));
+                break;
+            }
+            reached.advance(&desired, step);
+        }
+        store.save(Document {
+            site: if failure.is_some() { reached } else { desired },
+            pending: None,
+            config,
+        })?;
+        match failure {
+            Some(problem) => Err(problem),
+            None => Ok(Applied { dry_run, steps }),
+        }
+    }
+
+    fn refuse_busy(&self, steps: &[Step]) -> Result<(), Problem> {
+        let busy = lock(&self.busy);
+        for step in steps {
+            let volume = match step {
+                Step::CreateVolume(spec) => &spec.name,
+                Step::GrowVolume { volume, .. } | Step::RemoveVolume { volume } => volume,
+                _ => continue,
+            };
+            if busy.contains(volume) {
+                return Err(Problem::conflict(format!("volume `{volume}` is being imported or exported"))
+                    .at(format!("disk.{volume}"))
+                    .hint("wait until that has ended"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a volume for import or export, if nobody else uses its bytes.
+    pub(crate) fn occupy(&self, volume: &str) -> Result<Busy<'_>, Problem> {
+        // The store's lock, so that no change is between its plan and its steps.
+        let store = lock(&self.store);
+        if !store.document().site.disk.contains_key(volume) {
+            return Err(no_such("volume", volume, "disk list"));
+        }
+        self.refuse_running(volume, &store.document().site)?;
+        if !lock(&self.busy).insert(volume.to_owned()) {
+            return Err(Problem::conflict(format!(
+                "volume `{volume}` is already being imported or exported"
+            ))
+            .at(format!("disk.{volume}"))
+            .hint("wait until that has ended"));
+        }
+        Ok(Busy { controller: self, volume: volume.to_owned() })
+    }
+
+    /// Fails if a front end is connected to a slot that has the volume.
+    pub(crate) fn refuse_running(&self, volume: &str, site: &Site) -> Result<(), Problem> {
+        let status = self.engine.status();
+        let mut users = site.users_of(volume).into_iter();
+        let running = users.find(|(id, _)| {
+            let slot = status.slots.get(&id.to_string());
+            slot.is_some_and(|slot| slot.connected)
+        });
+        match running {
+            None => Ok(()),
+            Some((id, _)) => Err(Problem::conflict(format!(
+                "volume `{volume}` is attached to {id}, and that VM is running"
+            ))
+            .at(format!("disk.{volume}"))
+            .hint(format!(
+                "shut the VM down, or detach the volume first: standpipe disk detach {id} {volume}"
+            ))),
+        }
+    }
+}
+
+/// Identities filled in, and the plan.
+fn prepared(mut desired: Site, current: &Site) -> Result<(Site, Vec<Step>), Problem> {
+    desired.assign_identities(current, identity::fresh)?;
+    let steps = plan(current, &desired)?;
+    Ok((desired, steps))
+}
+
+fn in_step(mut problem: Problem, step: &Step) -> Problem {
+    problem.what = format!("cannot {step}: {}", problem.what);
+    problem
+}
+
+pub(crate) fn no_such(sort: &str, name: &str, list: &str) -> Problem {
+    Problem::not_found(format!("there is no {sort} `{name}`"))
+        .at(name)
+        .hint(format!("`standpipe {list}` shows those that there are"))
+}
