@@ -15,6 +15,6 @@ mod span;
 mod time;
 
 pub use block::{Blocks, Discard, Extent, Facts, Identity, Lba, Operation, Status};
-pub use frame::{CHECKSUM_NONE, Facts as FrameFacts, Gso, Mac};
+pub use frame::{CHECKSUM_NONE, Facts as FrameFacts, Gso, Mac, Rewrite};
 pub use span::{Address, Span, advance, total};
 pub use time::Instant;

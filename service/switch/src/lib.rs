@@ -29,5 +29,6 @@ mod table;
 mod vlan;
 
 pub use port::{AGEING_DEFAULT, Counters, PortConfig, PortId, Reason, Size, Storm, Traffic};
+pub use request::Rewrite;
 pub use switch::{Config, Flood, Known, Refused, Switch, Verdict};
-pub use vlan::{Rewrite, Vid, Vlan, VlanSet};
+pub use vlan::{Vid, Vlan, VlanSet};

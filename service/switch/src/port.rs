@@ -1,6 +1,6 @@
-use crate::vlan::{Rewrite, Vlan};
+use crate::vlan::Vlan;
 use core::time::Duration;
-use request::{Instant, Mac};
+use request::{Instant, Mac, Rewrite};
 
 /// A port of one switch. Numbers are not used again soon: a stale one names nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,9 +1,9 @@
 use crate::port::{Bucket, Counters, Port, PortConfig, PortId, Reason, Recent, Size};
 use crate::table::{Entry, Table, key};
-use crate::vlan::{Form, Rewrite, Vid};
+use crate::vlan::{Form, Vid};
 use alloc::vec::Vec;
 use core::time::Duration;
-use request::{Instant, Mac};
+use request::{Instant, Mac, Rewrite};
 
 /// Slots of the table that one call of `age` looks at.
 const SWEEP_SLOTS: usize = 1024;

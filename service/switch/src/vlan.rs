@@ -1,5 +1,6 @@
 use alloc::boxed::Box;
 use core::fmt;
+use request::Rewrite;
 
 /// A VLAN identifier that may be carried on a port: 1 to 4094 (IEEE 802.1Q table 9-2 reserves
 /// 0 for priority tags and FFFh).
@@ -90,19 +91,6 @@ impl Vlan {
             Vlan::Trunk { native, .. } => *native,
         }
     }
-}
-
-/// What the egress copy does with the 802.1Q tag at offset 12.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Rewrite {
-    #[default]
-    Keep,
-    /// Take the four bytes of the tag out.
-    Strip,
-    /// Put 8100h and this tag control information in.
-    Insert(u16),
-    /// Store this tag control information in the tag that is there (it was a priority tag).
-    Replace(u16),
 }
 
 /// How a frame came, as far as its tag goes.
