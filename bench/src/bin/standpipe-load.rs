@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use standpipe_bench::load::command::disk;
+use standpipe_bench::load::command::{disk, net};
 
 #[derive(Parser)]
 #[command(version, about, after_help = "Exit status: 0 measured and no fault seen, 1 a fault or a failure.")]
@@ -17,11 +17,14 @@ struct Arguments {
 enum Load {
     /// Reads and writes on one virtio-blk or virtio-scsi disk
     Disk(disk::DiskArguments),
+    /// Frames between two virtio-net ports
+    Net(net::NetArguments),
 }
 
 fn main() -> std::process::ExitCode {
     let outcome = match Arguments::parse().load {
         Load::Disk(arguments) => arguments.run(),
+        Load::Net(arguments) => arguments.run(),
     };
     match outcome {
         Ok(true) => std::process::ExitCode::SUCCESS,

@@ -174,6 +174,7 @@ impl Disk {
         for ring in &rings {
             session.start(ring)?;
         }
+        session.set_driver_ok()?;
         let mut requests = rings.split_off(first as usize);
         let control = match options.kind {
             Kind::Blk => None,

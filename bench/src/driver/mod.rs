@@ -13,6 +13,7 @@ pub mod blk;
 pub mod disk;
 pub mod error;
 pub mod message;
+pub mod net;
 mod packed;
 pub mod queue;
 pub mod ram;

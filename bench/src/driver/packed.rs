@@ -220,7 +220,10 @@ impl Packed {
             return Ok(None);
         }
         let at = self.next_used as usize * DESCRIPTOR_BYTES;
-        let written = self.descriptors.load_u32(at + 8);
+        // The length of a used descriptor without WRITE is reserved (2.8.4): some devices leave the
+        // driver's own there.
+        let wrote = self.descriptors.load_u16(at + 14) & WRITE != 0;
+        let written = if wrote { self.descriptors.load_u32(at + 8) } else { 0 };
         let id = self.descriptors.load_u16(at + 12);
         if id >= self.size {
             return Err(Violation::UnknownDescriptor { id: id as u32 });

@@ -1,7 +1,7 @@
 //! One vhost-user connection, from the front end's side: the order of messages is QEMU's.
 //!
 //! ```text
-//! connect -> negotiate -> set_memory -> (inflight) -> start each queue -> ... -> stop each queue
+//! connect -> negotiate -> set_memory -> inflight -> start each queue -> driver_ok -> ... -> stop each queue
 //! ```
 //!
 //! With REPLY_ACK each request is acknowledged before the next one is sent; without it, what the
@@ -258,6 +258,24 @@ impl Session {
             self.enable(index, true)?;
         }
         Ok(())
+    }
+
+    /// Says that the driver is ready, after its queues were started. A back end that offers STATUS
+    /// does not look at the rings before.
+    pub fn set_driver_ok(&mut self) -> Result<()> {
+        const ACKNOWLEDGE: u64 = 1;
+        const DRIVER: u64 = 2;
+        const DRIVER_OK: u64 = 4;
+        const FEATURES_OK: u64 = 8;
+        if !self.has(protocol::STATUS) {
+            return Ok(());
+        }
+        self.set_status(ACKNOWLEDGE | DRIVER | FEATURES_OK)?;
+        let status = self.ask_u64(Request::GetStatus)?;
+        if status & FEATURES_OK == 0 {
+            return Err(Error::Protocol(format!("the back end did not keep FEATURES_OK ({status:#x})")));
+        }
+        self.set_status(ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK)
     }
 
     pub fn enable(&mut self, index: u32, enabled: bool) -> Result<()> {

@@ -3,6 +3,8 @@
 pub mod command;
 pub mod daemon;
 pub mod disk;
+pub mod frame;
 pub mod latency;
+pub mod net;
 pub mod pattern;
 pub mod random;

@@ -1,6 +1,7 @@
 //! The sub-commands of `standpipe-load`: arguments in, `key=value` lines out.
 
 pub mod disk;
+pub mod net;
 
 use std::fmt::Display;
 
