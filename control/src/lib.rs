@@ -17,6 +17,8 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod cli;
+pub mod client;
 mod controller;
 mod engine;
 pub mod identity;
@@ -28,6 +30,7 @@ pub mod step;
 pub mod store;
 pub mod transfer;
 
+pub use client::Client;
 pub use controller::{Applied, Controller};
 pub use engine::Engine;
 pub use plan::plan;

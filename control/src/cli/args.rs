@@ -1,0 +1,453 @@
+//! The command line as it is typed. Help, completions and the man pages all
+//! come from these definitions.
+
+use crate::site::{Mac, Size, SlotId};
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// A virtual I/O server: disks and networks for QEMU guests, over vhost-user.
+///
+/// One daemon owns a host's storage and networks; every VM plugs into slots,
+/// such as web1.disk0 and web1.nic0. The daemon may be restarted, upgraded or
+/// killed while guests run; they do not notice.
+#[derive(Debug, Parser)]
+#[command(
+    name = "standpipe",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+    after_help = "Example:
+  standpipe apply site.toml
+  standpipe qemu-args web1 --memory 1G"
+)]
+pub struct Cli {
+    /// The daemon's API socket
+    #[arg(
+        long,
+        global = true,
+        value_name = "SOCKET",
+        env = "STANDPIPE_API",
+        hide_env_values = true,
+        default_value = crate::api::SOCKET_DEFAULT
+    )]
+    pub api: PathBuf,
+
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon
+    ///
+    /// With --config, the site in the file is taken over at the first start
+    /// and whenever the file has changed since; what the API and the command
+    /// line change in between is kept.
+    #[command(after_help = "Example:
+  standpipe keep -- standpipe serve --config /etc/standpipe/site.toml")]
+    Serve(Serve),
+
+    /// Hold file descriptors for a daemon, and restart it when it dies
+    ///
+    /// A stand-in for systemd where there is none: it speaks the same
+    /// protocol (fd store and LISTEN_FDS).
+    #[command(after_help = "Example:
+  standpipe keep -- standpipe serve --config site.toml")]
+    Keep(Keep),
+
+    /// Put the binary on disk in place of the running daemon
+    #[command(after_help = "Example:
+  standpipe upgrade")]
+    Upgrade,
+
+    /// Make the host offer what a file says, and nothing else
+    ///
+    /// Idempotent: applying the same file again changes nothing. Data of
+    /// volumes that the file no longer has is kept.
+    #[command(after_help = "Example:
+  standpipe apply site.toml --dry-run
+  standpipe apply site.toml")]
+    Apply(Apply),
+
+    /// VMs and their slots
+    #[command(
+        subcommand,
+        arg_required_else_help = true,
+        after_help = "Example:
+  standpipe vm list"
+    )]
+    Vm(Vm),
+
+    /// Volumes
+    #[command(
+        subcommand,
+        arg_required_else_help = true,
+        after_help = "Example:
+  standpipe disk create web1-root --store local --size 20GiB"
+    )]
+    Disk(Disk),
+
+    /// Networks
+    #[command(
+        subcommand,
+        arg_required_else_help = true,
+        after_help = "Example:
+  standpipe network add lan --tap sp-lan"
+    )]
+    Network(Network),
+
+    /// Ports of VMs on networks
+    #[command(
+        subcommand,
+        arg_required_else_help = true,
+        after_help = "Example:
+  standpipe nic set web1.nic0 --vlan 20"
+    )]
+    Nic(Nic),
+
+    /// Show what is going on
+    #[command(after_help = "Example:
+  standpipe status
+  standpipe status --watch")]
+    Status(Status),
+
+    /// Print what to add to a QEMU command line for a VM
+    ///
+    /// Guest memory must be shared with the daemon: the first options say so,
+    /// and take the place of a -m of your own.
+    #[command(after_help = "Example:
+  qemu-system-x86_64 -machine q35 -accel kvm $(standpipe qemu-args web1 --memory 1G)")]
+    QemuArgs(QemuArgs),
+
+    /// Print what to add to a libvirt domain for a VM
+    #[command(after_help = "Example:
+  standpipe libvirt-xml web1")]
+    LibvirtXml(LibvirtXml),
+
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:
+  standpipe completions bash > /usr/share/bash-completion/completions/standpipe")]
+    Completions(Completions),
+
+    /// Print the man page, or write the pages of all commands
+    #[command(after_help = "Example:
+  standpipe man | man -l -
+  standpipe man --directory /usr/local/share/man/man1")]
+    Man(Man),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
+    /// A site to take over
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the daemon keeps what it must not forget
+    #[arg(long, value_name = "DIRECTORY", default_value = "/var/lib/standpipe")]
+    pub state_dir: PathBuf,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Keep {
+    /// The command to run
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// The site, in TOML
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Vm {
+    /// Add a VM with its slots
+    #[command(after_help = "Example:
+  standpipe vm add web1 --scsi web1-root,web1-data --nic lan,vlan=10")]
+    Add(VmAdd),
+    /// Remove a VM's slots; its volumes stay
+    #[command(after_help = "Example:
+  standpipe vm rm web1")]
+    Rm {
+        #[arg(value_name = "VM")]
+        name: String,
+    },
+    /// List all VMs
+    #[command(after_help = "Example:
+  standpipe vm list")]
+    List,
+    /// Show a VM and its slots
+    #[command(after_help = "Example:
+  standpipe vm show web1")]
+    Show {
+        #[arg(value_name = "VM")]
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct VmAdd {
+    #[arg(value_name = "VM")]
+    pub name: String,
+    /// The user that runs its QEMU and is to own the sockets
+    #[arg(long)]
+    pub user: Option<String>,
+    /// A virtio-scsi slot with these volumes as LUN 0, 1, …; may be repeated
+    #[arg(long, value_name = "VOLUME[,VOLUME…]")]
+    pub scsi: Vec<String>,
+    /// A virtio-blk slot with this volume; may be repeated
+    #[arg(long, value_name = "VOLUME")]
+    pub blk: Vec<String>,
+    /// A virtio-net slot on this network; may be repeated
+    #[arg(long, value_name = "NETWORK[,vlan=ID][,mac=ADDRESS]")]
+    pub nic: Vec<String>,
+    /// Queues of each slot
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub queues: u16,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Disk {
+    /// Make a volume
+    #[command(after_help = "Example:
+  standpipe disk create web1-root --store local --size 20GiB
+  standpipe disk create scratch --path /dev/sdb")]
+    Create(DiskCreate),
+    /// List all volumes
+    #[command(after_help = "Example:
+  standpipe disk list")]
+    List,
+    /// Grow a volume; a running guest sees it
+    #[command(after_help = "Example:
+  standpipe disk resize web1-root 40GiB")]
+    Resize {
+        #[arg(value_name = "VOLUME")]
+        name: String,
+        size: Size,
+    },
+    /// Remove a volume; its data stays unless --delete-data is given
+    #[command(after_help = "Example:
+  standpipe disk rm old-root --delete-data")]
+    Rm {
+        #[arg(value_name = "VOLUME")]
+        name: String,
+        /// Also delete the volume's file
+        #[arg(long)]
+        delete_data: bool,
+    },
+    /// Replace a volume's bytes by a raw image
+    #[command(after_help = "Example:
+  standpipe disk import web1-root debian.raw
+  qemu-img convert -O raw image.qcow2 /dev/stdout | standpipe disk import web1-root -")]
+    Import {
+        #[arg(value_name = "VOLUME")]
+        name: String,
+        /// A raw image; - for standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Let the daemon read the file: quicker for sparse images
+        #[arg(long)]
+        on_server: bool,
+    },
+    /// Copy a volume's bytes to a raw image
+    #[command(after_help = "Example:
+  standpipe disk export web1-root backup.raw
+  standpipe disk export web1-root - | zstd > backup.raw.zst")]
+    Export {
+        #[arg(value_name = "VOLUME")]
+        name: String,
+        /// A file that does not exist yet; - for standard output
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Let the daemon write the file: quicker for sparse volumes
+        #[arg(long)]
+        on_server: bool,
+    },
+    /// Plug a volume into a virtio-scsi slot, also of a running guest
+    #[command(after_help = "Example:
+  standpipe disk attach web1.disk0 web1-data --lun 3")]
+    Attach {
+        #[arg(value_name = "VM.SLOT")]
+        slot: SlotId,
+        volume: String,
+        /// By default the first that is free
+        #[arg(long, value_name = "N")]
+        lun: Option<u16>,
+    },
+    /// Unplug a volume from a virtio-scsi slot, also of a running guest
+    #[command(after_help = "Example:
+  standpipe disk detach web1.disk0 web1-data")]
+    Detach {
+        #[arg(value_name = "VM.SLOT")]
+        slot: SlotId,
+        volume: String,
+    },
+}
+
+#[derive(Debug, Args)]
+#[group(id = "place", required = true, multiple = false, args = ["store", "path", "null"])]
+pub struct DiskCreate {
+    #[arg(value_name = "VOLUME")]
+    pub name: String,
+    /// Keep it in this store
+    #[arg(long)]
+    pub store: Option<String>,
+    /// A file or block device of the host; a missing file is made
+    #[arg(long)]
+    pub path: Option<PathBuf>,
+    /// Reads give zeros, writes are forgotten; for benchmarks
+    #[arg(long)]
+    pub null: bool,
+    /// Such as 20GiB; only for --path it can be left out
+    #[arg(long)]
+    pub size: Option<Size>,
+    /// 512 or 4096
+    #[arg(long, default_value_t = 512, value_name = "BYTES")]
+    pub block_size: u32,
+    /// Guests cannot write to it
+    #[arg(long)]
+    pub read_only: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Network {
+    /// Add a network
+    #[command(after_help = "Example:
+  standpipe network add lan --tap sp-lan
+  standpipe network add storage --mtu 9000")]
+    Add(NetworkAdd),
+    /// List all networks
+    #[command(after_help = "Example:
+  standpipe network list")]
+    List,
+    /// Remove a network that no slot is on
+    #[command(after_help = "Example:
+  standpipe network rm lan")]
+    Rm {
+        #[arg(value_name = "NETWORK")]
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct NetworkAdd {
+    #[arg(value_name = "NETWORK")]
+    pub name: String,
+    #[arg(long, default_value_t = 1500)]
+    pub mtu: u32,
+    /// Broadcast, multicast and unknown frames per second that a port may flood
+    #[arg(long, value_name = "N")]
+    pub flood_limit_pps: Option<u32>,
+    /// Forget a silent address after this long
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    pub age_seconds: u32,
+    /// Connect the host with this TAP device, as uplink `host`
+    #[arg(long, value_name = "DEVICE")]
+    pub tap: Option<String>,
+    /// The uplink's access VLAN
+    #[arg(long, value_name = "ID", requires = "tap")]
+    pub vlan: Option<u16>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Nic {
+    /// Change a slot's network or VLANs while the guest runs
+    #[command(after_help = "Example:
+  standpipe nic set web1.nic0 --vlan 20
+  standpipe nic set web1.nic0 --trunk 10,20 --native 1")]
+    Set(NicSet),
+}
+
+#[derive(Debug, Args)]
+#[group(id = "change", required = true, multiple = true, args = ["network", "vlan", "trunk", "native"])]
+pub struct NicSet {
+    #[arg(value_name = "VM.SLOT")]
+    pub slot: SlotId,
+    /// Move it to this network
+    #[arg(long)]
+    pub network: Option<String>,
+    /// Access VLAN
+    #[arg(long, value_name = "ID", conflicts_with_all = ["trunk", "native"])]
+    pub vlan: Option<u16>,
+    /// VLANs that pass tagged
+    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    pub trunk: Option<Vec<u16>>,
+    /// VLAN of untagged frames on a trunk
+    #[arg(long, value_name = "ID")]
+    pub native: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Show it again every second, until interrupted
+    #[arg(long)]
+    pub watch: bool,
+    /// Show every counter
+    #[arg(long)]
+    pub counters: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct QemuArgs {
+    #[arg(value_name = "VM")]
+    pub name: String,
+    /// The guest's memory
+    #[arg(long, value_name = "SIZE", default_value = "1G")]
+    pub memory: Size,
+}
+
+#[derive(Debug, Args)]
+pub struct LibvirtXml {
+    #[arg(value_name = "VM")]
+    pub name: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Completions {
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Write one page a command into this directory
+    #[arg(long, value_name = "DIRECTORY")]
+    pub directory: Option<PathBuf>,
+}
+
+/// `NETWORK[,vlan=ID][,mac=ADDRESS]`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NicText {
+    pub network: String,
+    pub vlan: Option<u16>,
+    pub mac: Option<Mac>,
+}
+
+impl std::str::FromStr for NicText {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.split(',');
+        let mut nic = NicText { network: parts.next().unwrap_or_default().to_owned(), vlan: None, mac: None };
+        for part in parts {
+            match part.split_once('=') {
+                Some(("vlan", id)) => {
+                    let id = id.parse().map_err(|_| format!("`{id}` is not a VLAN"))?;
+                    nic.vlan = Some(id);
+                }
+                Some(("mac", mac)) => nic.mac = Some(mac.parse()?),
+                _ => return Err(format!("`{part}` is neither vlan=ID nor mac=ADDRESS")),
+            }
+        }
+        Ok(nic)
+    }
+}
