@@ -1,0 +1,207 @@
+//! From a frame to a receive queue's buffers.
+
+use crate::features::{Features, bit};
+use crate::header;
+use crate::transmit::{HEADER_MAX, reasons};
+use alloc::vec::Vec;
+use guest_memory::Memory;
+use request::{FrameFacts, Rewrite, Span, advance, total};
+use virtqueue::{Chain, Pop, Queue};
+
+/// Buffers that one frame may be spread over (5.1.6.3.2: MRG_RXBUF). Linux posts 1,536 bytes or
+/// more, of which a frame of 64 KiB takes 43; a driver that posts crumbs gets short frames only.
+const MERGE_MAX: usize = 128;
+
+/// Header, tag and virtio header of a frame, as they are written in one piece.
+const FIRST_MAX: usize = 12 + HEADER_MAX + 4;
+
+/// What follows a frame's header.
+#[derive(Clone, Copy)]
+pub enum Body<'a> {
+    /// In another guest's memory, or the same one's.
+    Guest(&'a Memory, &'a [Span]),
+    Bytes(&'a [u8]),
+}
+
+/// A frame that somebody is to receive.
+#[derive(Clone, Copy)]
+pub struct Frame<'a> {
+    /// Its first bytes: 18 at least if there are as many, `HEADER_MAX` at most.
+    pub header: &'a [u8],
+    pub body: Body<'a>,
+    pub facts: FrameFacts,
+}
+
+impl Frame<'_> {
+    pub fn len(&self) -> u64 {
+        let body = match self.body {
+            Body::Guest(_, spans) => total(spans),
+            Body::Bytes(bytes) => bytes.len() as u64,
+        };
+        body.saturating_add(self.header.len() as u64)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+reasons! {
+    /// Why a frame was not delivered. Nothing was changed: the same buffers serve the next one.
+    Refused {
+        /// The driver posted too few buffers for now.
+        NoBuffer = "no_buffer",
+        /// The frame does not fit into the buffers that this driver posts.
+        BufferTooSmall = "buffer_too_small",
+        /// The driver cannot take what the sender left undone. Not an end: the frame is to come
+        /// again, finished.
+        Offload = "offload",
+        /// The driver's filters do not want it.
+        Filtered = "filtered",
+        /// The sender's or the receiver's memory was taken away.
+        BadMemory = "bad_memory",
+        /// The queue is broken.
+        Broken = "broken",
+        /// Not a frame: shorter than its header or tag, or with a header longer than `HEADER_MAX`.
+        Malformed = "malformed",
+    }
+}
+
+/// Room that is used for each frame again.
+pub(crate) struct Scratch {
+    first: [u8; FIRST_MAX],
+    buffers: Vec<Chain>,
+    spans: Vec<Span>,
+}
+
+impl Scratch {
+    pub fn new() -> Scratch {
+        let mut buffers = Vec::with_capacity(MERGE_MAX);
+        buffers.resize_with(MERGE_MAX, Chain::new);
+        Scratch { first: [0; FIRST_MAX], buffers, spans: Vec::with_capacity(MERGE_MAX) }
+    }
+
+    /// Copies the frame into buffers of the queue and stages them as used. `publish` is the
+    /// caller's to call, once for many. Gives the number of frame bytes and of buffers.
+    #[inline]
+    pub fn deliver(
+        &mut self,
+        features: Features,
+        queue: &mut Queue,
+        memory: &Memory,
+        frame: &Frame<'_>,
+        rewrite: Rewrite,
+    ) -> Result<(u32, u32), Refused> {
+        let start = features.header_len();
+        if frame.header.len() > HEADER_MAX {
+            return Err(Refused::Malformed);
+        }
+        let room = &mut self.first[start..];
+        let header = rewrite.apply(frame.header, room).ok_or(Refused::Malformed)?;
+        let first_len = start + header;
+        let body_len = match frame.body {
+            Body::Guest(_, spans) => total(spans),
+            Body::Bytes(bytes) => bytes.len() as u64,
+        };
+        let needed = body_len.saturating_add(first_len as u64);
+        if needed > u64::from(u32::MAX) {
+            return Err(Refused::Malformed);
+        }
+        let virtio = header::encode(&frame.facts.after(rewrite), features);
+        self.first[..start].copy_from_slice(&virtio[..start]);
+
+        let [buffer, ..] = &mut self.buffers[..] else { return Err(Refused::NoBuffer) };
+        match queue.pop(memory, buffer) {
+            Pop::Chain => {}
+            Pop::Empty => return Err(Refused::NoBuffer),
+            Pop::Broken(_) => return Err(Refused::Broken),
+        }
+        // Nearly always one buffer in one piece is large enough.
+        if let [span] = buffer.writable()
+            && u64::from(span.len) >= needed
+            && let Some((now, rest)) = span.split_at(first_len as u32)
+        {
+            let written = memory.write(now, &self.first[..first_len]).is_some()
+                && (body_len == 0 || copy(frame.body, memory, &[rest]) == body_len);
+            if !written {
+                queue.unpop(buffer);
+                return Err(Refused::BadMemory);
+            }
+            queue.push(memory, buffer.head, needed as u32);
+            return Ok(((needed - start as u64) as u32, 1));
+        }
+        self.spread(features, queue, memory, frame.body, first_len, needed)
+    }
+
+    /// The general case: a buffer in pieces, or several buffers. The first is popped already.
+    fn spread(
+        &mut self,
+        features: Features,
+        queue: &mut Queue,
+        memory: &Memory,
+        body: Body<'_>,
+        first_len: usize,
+        needed: u64,
+    ) -> Result<(u32, u32), Refused> {
+        let limit = if features.has(bit::MRG_RXBUF) { MERGE_MAX } else { 1 };
+        let mut count = 1;
+        let mut room = total(self.buffers[0].writable());
+        let refused = loop {
+            if room >= needed {
+                break None;
+            }
+            if count == limit {
+                break Some(Refused::BufferTooSmall);
+            }
+            match queue.pop(memory, &mut self.buffers[count]) {
+                Pop::Chain => {}
+                Pop::Empty => break Some(Refused::NoBuffer),
+                Pop::Broken(_) => break Some(Refused::Broken),
+            }
+            room = room.saturating_add(total(self.buffers[count].writable()));
+            count += 1;
+        };
+        let start = features.header_len();
+        if refused.is_none() {
+            // In the first buffer with all of `num_buffers`, as 5.1.6.4 wants it: a driver whose
+            // first buffer is shorter than the header finds the number in the next.
+            if start == 12 {
+                self.first[10..12].copy_from_slice(&(count as u16).to_le_bytes());
+            }
+            self.spans.clear();
+            for buffer in &self.buffers[..count] {
+                self.spans.extend_from_slice(buffer.writable());
+            }
+        }
+        let refused = refused.or_else(|| {
+            let first = &self.first[..first_len];
+            let body_len = needed - first_len as u64;
+            let written = memory.scatter(&self.spans, first) == first_len
+                && advance(&mut self.spans, first_len as u64)
+                    .is_some_and(|rest| copy(body, memory, rest) == body_len);
+            (!written).then_some(Refused::BadMemory)
+        });
+        if let Some(refused) = refused {
+            for buffer in self.buffers[..count].iter().rev() {
+                queue.unpop(buffer);
+            }
+            return Err(refused);
+        }
+        let mut left = needed;
+        for buffer in &self.buffers[..count] {
+            let written = total(buffer.writable()).min(left);
+            left -= written;
+            queue.push(memory, buffer.head, written as u32);
+        }
+        Ok(((needed - start as u64) as u32, count as u32))
+    }
+}
+
+/// The one copy of a payload. Gives the number of bytes.
+#[inline]
+fn copy(body: Body<'_>, memory: &Memory, to: &[Span]) -> u64 {
+    match body {
+        Body::Guest(from_memory, from) => from_memory.copy(from, memory, to),
+        Body::Bytes(bytes) => memory.scatter(to, bytes) as u64,
+    }
+}
