@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use standpipe_bench::load::command::{disk, net};
+use standpipe_bench::load::command::{crowd, disk, net};
 
 #[derive(Parser)]
 #[command(version, about, after_help = "Exit status: 0 measured and no fault seen, 1 a fault or a failure.")]
@@ -19,12 +19,15 @@ enum Load {
     Disk(disk::DiskArguments),
     /// Frames between two virtio-net ports
     Net(net::NetArguments),
+    /// Many VMs, each with one NIC and one disk
+    Crowd(crowd::CrowdArguments),
 }
 
 fn main() -> std::process::ExitCode {
     let outcome = match Arguments::parse().load {
         Load::Disk(arguments) => arguments.run(),
         Load::Net(arguments) => arguments.run(),
+        Load::Crowd(arguments) => arguments.run(),
     };
     match outcome {
         Ok(true) => std::process::ExitCode::SUCCESS,

@@ -93,7 +93,8 @@ impl BlkQueue {
         let outcome = if status == S_OK { Outcome::Good } else { Outcome::Blk(status) };
         let data = if request.operation == Operation::Read { request.bytes } else { 0 };
         // A read that failed may have written less, but the status byte always.
-        let wrong_length = if outcome == Outcome::Good { used.written != data + 1 } else { used.written == 0 };
+        let wrong_length =
+            if outcome == Outcome::Good { used.written != data + 1 } else { used.written == 0 };
         Ok(Some(Completion { slot: used.token, outcome, wrong_length }))
     }
 }
@@ -101,7 +102,8 @@ impl BlkQueue {
 pub(super) fn read_facts(session: &mut Session) -> Result<Facts> {
     let config = session.config(CONFIG_BYTES)?;
     let has = |bit: u64| session.features() & bit != 0;
-    let block_bytes = if has(F_BLK_SIZE) { u32::from_le_bytes(part(&config, 20)?) } else { SECTOR_BYTES as u32 };
+    let block_bytes =
+        if has(F_BLK_SIZE) { u32::from_le_bytes(part(&config, 20)?) } else { SECTOR_BYTES as u32 };
     Ok(Facts {
         bytes: u64::from_le_bytes(part(&config, 0)?).saturating_mul(SECTOR_BYTES),
         block_bytes,

@@ -47,7 +47,11 @@ pub enum Outcome {
     /// virtio-blk status: 1 IOERR, 2 UNSUPP, 0xff when the device wrote none.
     Blk(u8),
     /// virtio-scsi response and, where it is 0, the SCSI status with its sense.
-    Scsi { response: u8, status: u8, sense: scsi::Sense },
+    Scsi {
+        response: u8,
+        status: u8,
+        sense: scsi::Sense,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,7 +152,10 @@ impl Disk {
         };
         let all = first + options.queues as u32;
         if session.has(protocol::MQ) && session.queues_max() < all as u64 {
-            return Err(Error::Unsupported(format!("{all} queues are needed, the back end has {}", session.queues_max())));
+            return Err(Error::Unsupported(format!(
+                "{all} queues are needed, the back end has {}",
+                session.queues_max()
+            )));
         }
         let mut ram = Ram::new(RamOptions {
             bytes: options.ram_bytes(),
@@ -191,7 +198,14 @@ impl Disk {
         let mut disk = Disk {
             session,
             ram,
-            facts: Facts { bytes: 0, block_bytes: 512, read_only: false, flush: false, discard: false, write_zeroes: false },
+            facts: Facts {
+                bytes: 0,
+                block_bytes: 512,
+                read_only: false,
+                flush: false,
+                discard: false,
+                write_zeroes: false,
+            },
             queues,
             control,
         };
@@ -217,7 +231,8 @@ impl Disk {
     /// Takes the queues back from the device, which ends every request first.
     pub fn stop(&mut self) -> Result<()> {
         let control = self.control.iter().flat_map(|control| control.indices());
-        let indices: Vec<u32> = control.chain(self.queues.iter_mut().map(|queue| queue.ring().index)).collect();
+        let indices: Vec<u32> =
+            control.chain(self.queues.iter_mut().map(|queue| queue.ring().index)).collect();
         for index in indices {
             self.session.stop(index)?;
         }
@@ -263,7 +278,10 @@ impl Slots {
         let mut slots = Slots {
             headers: Vec::new(),
             data: Vec::new(),
-            requests: vec![Request { operation: Operation::Flush, sector: 0, bytes: 0 }; options.depth as usize],
+            requests: vec![
+                Request { operation: Operation::Flush, sector: 0, bytes: 0 };
+                options.depth as usize
+            ],
             segment_bytes: if options.segment_bytes == 0 { u32::MAX } else { options.segment_bytes },
             chain: Vec::with_capacity(options.chain_max() as usize),
         };

@@ -116,7 +116,9 @@ pub struct MemoryRegion {
 impl MemoryRegion {
     pub fn encode(self) -> [u8; 32] {
         let mut bytes = [0; 32];
-        for (at, value) in [self.guest_address, self.bytes, self.user_address, self.file_offset].into_iter().enumerate() {
+        for (at, value) in
+            [self.guest_address, self.bytes, self.user_address, self.file_offset].into_iter().enumerate()
+        {
             bytes[at * 8..at * 8 + 8].copy_from_slice(&value.to_le_bytes());
         }
         bytes
@@ -183,9 +185,9 @@ impl Inflight {
 
 /// Reads `N` bytes of a reply, which the back end may have made too short.
 pub fn part<const N: usize>(body: &[u8], at: usize) -> Result<[u8; N]> {
-    body.get(at..at + N)
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or_else(|| Error::Protocol(format!("a reply of {} bytes is too short for {} at {at}", body.len(), N)))
+    body.get(at..at + N).and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
+        Error::Protocol(format!("a reply of {} bytes is too short for {} at {at}", body.len(), N))
+    })
 }
 
 #[cfg(test)]
@@ -194,7 +196,8 @@ mod tests {
 
     #[test]
     fn a_header_is_three_little_endian_words() {
-        let bytes = Header { request: Request::GetConfig as u32, flags: VERSION | NEED_REPLY, size: 0x0102 }.encode();
+        let bytes =
+            Header { request: Request::GetConfig as u32, flags: VERSION | NEED_REPLY, size: 0x0102 }.encode();
         assert_eq!(bytes, [0x18, 0, 0, 0, 0x09, 0, 0, 0, 0x02, 0x01, 0, 0]);
         assert_eq!(Header::decode(bytes), Header { request: 24, flags: 9, size: 258 });
     }

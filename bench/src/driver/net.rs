@@ -194,7 +194,10 @@ impl Net {
             (options.pairs > 1, F_MQ, "multi-queue"),
         ] {
             if wanted && agreed & bit != bit {
-                return Err(Error::Unsupported(format!("the back end has no {name} ({:#x})", session.offered())));
+                return Err(Error::Unsupported(format!(
+                    "the back end has no {name} ({:#x})",
+                    session.offered()
+                )));
             }
         }
         let queues = 2 * options.pairs as u32;
@@ -202,7 +205,9 @@ impl Net {
         // (QEMU takes it as the number of pairs), so the smaller reading is the one to trust.
         if options.pairs > 1 && session.has(protocol::MQ) && session.queues_max() < options.pairs as u64 {
             let (wanted, has) = (options.pairs, session.queues_max());
-            return Err(Error::Unsupported(format!("{wanted} queue pairs are needed, the back end has {has}")));
+            return Err(Error::Unsupported(format!(
+                "{wanted} queue pairs are needed, the back end has {has}"
+            )));
         }
         let mut ram = Ram::new(RamOptions {
             bytes: options.ram_bytes(),
@@ -387,7 +392,9 @@ impl Receiver {
             if self.missing == 0 {
                 if used.written < HEADER_BYTES as u32 {
                     let written = used.written;
-                    return Err(Error::Protocol(format!("a received buffer of {written} bytes has no header")));
+                    return Err(Error::Protocol(format!(
+                        "a received buffer of {written} bytes has no header"
+                    )));
                 }
                 let buffers = self.areas[used.token as usize].load_u16(NUM_BUFFERS_AT);
                 // Without mergeable buffers num_buffers is 1 (5.1.6.4.1).
@@ -453,7 +460,9 @@ impl Control {
         let start = Instant::now();
         while self.ring.pop()?.is_none() {
             if start.elapsed() > patience {
-                return Err(Error::Stalled(format!("control command {class}.{command} did not end in {patience:?}")));
+                return Err(Error::Stalled(format!(
+                    "control command {class}.{command} did not end in {patience:?}"
+                )));
             }
             self.ring.wait(Duration::from_millis(50))?;
         }

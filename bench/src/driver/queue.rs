@@ -77,7 +77,9 @@ impl Queue {
         let size = shape.size;
         let packed = features & feature::RING_PACKED != 0;
         if size == 0 || size > 32768 || (!packed && !size.is_power_of_two()) {
-            return Err(Error::Unsupported(format!("a ring of {size}: a power of two up to 32768 is needed")));
+            return Err(Error::Unsupported(format!(
+                "a ring of {size}: a power of two up to 32768 is needed"
+            )));
         }
         let event_idx = features & feature::EVENT_IDX != 0;
         let indirect = if features & feature::INDIRECT_DESC != 0 && shape.chain_max > 1 {
@@ -91,11 +93,8 @@ impl Queue {
             [Split::descriptor_bytes(size), Split::available_bytes(size), Split::used_bytes(size)]
         };
         // Each area starts a cache line pair of its own, so that the two sides' writes do not meet.
-        let areas: [Area; 3] = [
-            ram.allocate(bytes[0], 4096)?,
-            ram.allocate(bytes[1], 128)?,
-            ram.allocate(bytes[2], 4096)?,
-        ];
+        let areas: [Area; 3] =
+            [ram.allocate(bytes[0], 4096)?, ram.allocate(bytes[1], 128)?, ram.allocate(bytes[2], 4096)?];
         let addresses = RingAddresses {
             descriptors: ram.user_address(areas[0].address()),
             driver: ram.user_address(areas[1].address()),
@@ -151,7 +150,8 @@ impl Queue {
             return Ok(true);
         }
         self.sleeps += 1;
-        let woken = host::poll::readable(&[self.call.as_fd()], timeout).map_err(doing("waiting for a queue"))?;
+        let woken =
+            host::poll::readable(&[self.call.as_fd()], timeout).map_err(doing("waiting for a queue"))?;
         self.call.clear();
         Ok(woken > 0)
     }

@@ -5,7 +5,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use guest_memory::Window;
+use guest_memory::{Memory, Window};
 use host::map::Mapping;
 use host::memfd;
 
@@ -98,12 +98,26 @@ impl Ram {
             .expect("there is at least one region");
         let start = region.taken.next_multiple_of(align);
         if start + bytes > region.wire.bytes as usize {
-            return Err(Error::Unsupported(format!("the guest's memory is too small for {bytes} bytes more")));
+            return Err(Error::Unsupported(format!(
+                "the guest's memory is too small for {bytes} bytes more"
+            )));
         }
         region.taken = start + bytes;
         let address = region.wire.guest_address + start as u64;
         let window = window(&self.mapping, region.wire.file_offset as usize + start, bytes);
         Ok(Area { window, address })
+    }
+
+    /// The same memory as the device side of this project sees it: for tests without a socket.
+    pub fn memory(&self) -> Arc<Memory> {
+        let regions = self.regions().map(|region| guest_memory::Region {
+            guest: region.guest_address,
+            len: region.bytes,
+            user: region.user_address,
+            offset: region.file_offset,
+            mapping: Arc::clone(&self.mapping),
+        });
+        Memory::new(regions.collect(), None).expect("regions lie apart and within the mapping")
     }
 
     /// The address by which vhost-user names ring memory: the front end's own.

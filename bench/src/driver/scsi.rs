@@ -104,7 +104,14 @@ impl ScsiQueue {
         // Tags are told apart across queues too, as task management names a command by its tag.
         let next_id = (ring.index as u64) << 48 | 1;
         let ids = vec![0; slots.headers.len()];
-        ScsiQueue { ring, slots, block_bytes: SECTOR_BYTES as u32, address: address(target, lun), next_id, ids }
+        ScsiQueue {
+            ring,
+            slots,
+            block_bytes: SECTOR_BYTES as u32,
+            address: address(target, lun),
+            next_id,
+            ids,
+        }
     }
 
     /// Sends the commands that follow to another LUN.
@@ -202,12 +209,17 @@ impl ScsiQueue {
         }
         let sense = Sense::decode(&self.sense_bytes(used.token));
         let wrong_length = used.written < RESPONSE_FIXED_BYTES;
-        Ok(Some(Completion { slot: used.token, outcome: Outcome::Scsi { response, status, sense }, wrong_length }))
+        Ok(Some(Completion {
+            slot: used.token,
+            outcome: Outcome::Scsi { response, status, sense },
+            wrong_length,
+        }))
     }
 
     fn sense_bytes(&self, slot: u16) -> Vec<u8> {
         let header = &self.slots.headers[slot as usize];
-        let length = (header.load_u32(SLOT_STATUS_AT) as usize).min((RESPONSE_BYTES - RESPONSE_FIXED_BYTES) as usize);
+        let length =
+            (header.load_u32(SLOT_STATUS_AT) as usize).min((RESPONSE_BYTES - RESPONSE_FIXED_BYTES) as usize);
         let mut sense = vec![0; length];
         header.read_bytes(SLOT_STATUS_AT + SENSE_AT, &mut sense);
         sense
@@ -256,7 +268,10 @@ impl ScsiQueue {
         for _ in 0..ATTENTIONS_MAX {
             let answer = self.command(&cdb, &[], 32)?;
             if answer.response != 0 {
-                return Err(Error::Unsupported(format!("no disk here: virtio-scsi response {}", answer.response)));
+                return Err(Error::Unsupported(format!(
+                    "no disk here: virtio-scsi response {}",
+                    answer.response
+                )));
             }
             if answer.status == 0 {
                 let Some((&last, rest)) = answer.data.split_first_chunk::<8>() else {
@@ -271,7 +286,14 @@ impl ScsiQueue {
                 }
                 let thin = rest.get(2).is_some_and(|byte| byte & 0x80 != 0);
                 let bytes = u64::from_be_bytes(last).saturating_add(1).saturating_mul(block_bytes as u64);
-                return Ok(Facts { bytes, block_bytes, read_only: false, flush: true, discard: thin, write_zeroes: true });
+                return Ok(Facts {
+                    bytes,
+                    block_bytes,
+                    read_only: false,
+                    flush: true,
+                    discard: thin,
+                    write_zeroes: true,
+                });
             }
             if answer.sense.key != 6 {
                 return Err(Error::Unsupported(format!("READ CAPACITY(16) failed: {:x?}", answer.sense)));
@@ -297,8 +319,9 @@ pub struct ScsiControl {
 
 impl ScsiControl {
     pub(super) fn new(ram: &mut Ram, rings: Vec<Queue>, target: u8, lun: u16) -> Result<ScsiControl> {
-        let [control, mut events]: [Queue; 2] =
-            rings.try_into().map_err(|_| Error::Unsupported("virtio-scsi has a control and an event queue".into()))?;
+        let [control, mut events]: [Queue; 2] = rings
+            .try_into()
+            .map_err(|_| Error::Unsupported("virtio-scsi has a control and an event queue".into()))?;
         let mut event_areas = Vec::new();
         for token in 0..EVENT_BUFFERS.min(events.size) {
             let area = ram.allocate(EVENT_BYTES as usize, 64)?;
@@ -347,7 +370,8 @@ impl ScsiControl {
         let word = area.load_u32(0);
         let mut lun = [0; 8];
         area.read_bytes(4, &mut lun);
-        let event = Event { event: word & !MISSED, lun, reason: area.load_u32(12), missed: word & MISSED != 0 };
+        let event =
+            Event { event: word & !MISSED, lun, reason: area.load_u32(12), missed: word & MISSED != 0 };
         self.events.add(used.token, &[Buffer::writable(area.address(), EVENT_BYTES)]);
         self.events.publish();
         Ok(Some(event))
@@ -362,7 +386,10 @@ mod tests {
     fn sense_is_read_in_both_formats() {
         let fixed = [0x70, 0, 0x25, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x21, 0x00, 0, 0, 0, 0];
         assert_eq!(Sense::decode(&fixed), Sense { key: 5, asc: 0x21, ascq: 0 });
-        assert_eq!(Sense::decode(&[0x72, 0x06, 0x29, 0x01, 0, 0, 0, 0]), Sense { key: 6, asc: 0x29, ascq: 1 });
+        assert_eq!(
+            Sense::decode(&[0x72, 0x06, 0x29, 0x01, 0, 0, 0, 0]),
+            Sense { key: 6, asc: 0x29, ascq: 1 }
+        );
         assert_eq!(Sense::decode(&[0x70, 0, 5]), Sense::default());
     }
 

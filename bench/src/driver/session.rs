@@ -17,8 +17,8 @@ use host::socket;
 
 use super::error::{Error, Result, doing};
 use super::message::{
-    BACKEND_CONFIG_CHANGE, BODY_BYTES_MAX, HEADER_BYTES, Header, Inflight, MemoryRegion, NEED_REPLY, REPLY, Request,
-    VERSION, VERSION_MASK, feature, part, protocol, vring_addresses, vring_state,
+    BACKEND_CONFIG_CHANGE, BODY_BYTES_MAX, HEADER_BYTES, Header, Inflight, MemoryRegion, NEED_REPLY, REPLY,
+    Request, VERSION, VERSION_MASK, feature, part, protocol, vring_addresses, vring_state,
 };
 use super::queue::Queue;
 use super::ram::Ram;
@@ -74,7 +74,10 @@ impl Session {
             match UnixStream::connect(path) {
                 Ok(socket) => return Ok(Session::over(socket)),
                 Err(source) if start.elapsed() >= patience => {
-                    return Err(Error::Unsupported(format!("cannot connect to {}: {source}", path.display())));
+                    return Err(Error::Unsupported(format!(
+                        "cannot connect to {}: {source}",
+                        path.display()
+                    )));
                 }
                 Err(_) => std::thread::sleep(Duration::from_millis(10)),
             }
@@ -168,7 +171,10 @@ impl Session {
         if self.has(protocol::CONFIGURE_MEM_SLOTS) {
             let slots = self.ask_u64(Request::GetMaxMemSlots)?;
             if (regions.len() as u64) > slots {
-                return Err(Error::Unsupported(format!("{} regions, but {slots} memory slots", regions.len())));
+                return Err(Error::Unsupported(format!(
+                    "{} regions, but {slots} memory slots",
+                    regions.len()
+                )));
             }
             for region in regions {
                 self.add_region(region, ram.file())?;
@@ -238,7 +244,10 @@ impl Session {
         let mut next = Session::connect(path, patience)?;
         next.negotiate(Wishes { features: self.features, protocol: self.protocol })?;
         if next.features != self.features {
-            return Err(Error::Protocol(format!("features changed from {:#x} to {:#x}", self.features, next.features)));
+            return Err(Error::Protocol(format!(
+                "features changed from {:#x} to {:#x}",
+                self.features, next.features
+            )));
         }
         next.inflight = self.inflight.take();
         *self = next;
@@ -303,7 +312,10 @@ impl Session {
         self.send(Request::GetConfig, 0, &body, &[])?;
         let (reply, _) = self.receive(Request::GetConfig)?;
         if reply.len() != 12 + bytes {
-            return Err(Error::Protocol(format!("GET_CONFIG of {bytes} bytes was answered with {}", reply.len())));
+            return Err(Error::Protocol(format!(
+                "GET_CONFIG of {bytes} bytes was answered with {}",
+                reply.len()
+            )));
         }
         Ok(reply[12..].to_vec())
     }
@@ -408,7 +420,10 @@ impl Session {
         self.fill(&mut header, &mut fds, request)?;
         let header = Header::decode(header);
         if header.request != request as u32 {
-            return Err(Error::Protocol(format!("{request:?} was answered with a message {}", header.request)));
+            return Err(Error::Protocol(format!(
+                "{request:?} was answered with a message {}",
+                header.request
+            )));
         }
         if header.flags & VERSION_MASK != VERSION || header.flags & REPLY == 0 {
             return Err(Error::Protocol(format!("the answer to {request:?} has flags {:#x}", header.flags)));

@@ -125,7 +125,8 @@ impl Split {
             return false;
         }
         let writable = chain.iter().filter(|buffer| buffer.device_writes).map(|buffer| buffer.length).sum();
-        let head = if self.goes_indirect(chain.len()) { self.fill_indirect(chain) } else { self.fill_direct(chain) };
+        let head =
+            if self.goes_indirect(chain.len()) { self.fill_indirect(chain) } else { self.fill_direct(chain) };
         let taken = self.cost(chain.len()) as u16;
         self.chains[head as usize] = Chain { token, descriptors: taken, writable };
         let slot = (self.available_index & (self.size - 1)) as usize;
@@ -202,7 +203,10 @@ impl Split {
         }
         let slot = (self.used_index & (self.size - 1)) as usize;
         let (id, written) = self.used.load_two_u32(4 + 8 * slot);
-        let head = u16::try_from(id).ok().filter(|head| *head < self.size).ok_or(Violation::UnknownDescriptor { id })?;
+        let head = u16::try_from(id)
+            .ok()
+            .filter(|head| *head < self.size)
+            .ok_or(Violation::UnknownDescriptor { id })?;
         let chain = std::mem::take(&mut self.chains[head as usize]);
         if chain.descriptors == 0 {
             return Err(Violation::NotOutstanding { id });

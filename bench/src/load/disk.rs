@@ -15,7 +15,9 @@ pub enum Pattern {
     RandomRead,
     RandomWrite,
     /// This many reads in a hundred, the rest writes.
-    RandomMixed { reads_percent: u8 },
+    RandomMixed {
+        reads_percent: u8,
+    },
     SequentialRead,
     SequentialWrite,
     /// Writes, reads, flushes, discards and zeroing, checked against a model of every block.
@@ -85,7 +87,10 @@ pub fn run(disk: &mut Disk, load: &DiskLoad, progress: &AtomicU64) -> Result<Dis
     }
     if !load.block_bytes.is_multiple_of(facts.block_bytes) {
         let sector = facts.block_bytes;
-        return Err(Error::Unsupported(format!("{} is no multiple of the disk's {sector}", load.block_bytes)));
+        return Err(Error::Unsupported(format!(
+            "{} is no multiple of the disk's {sector}",
+            load.block_bytes
+        )));
     }
     let stop = AtomicBool::new(false);
     let mut total = DiskFigures::default();
@@ -94,7 +99,8 @@ pub fn run(disk: &mut Disk, load: &DiskLoad, progress: &AtomicU64) -> Result<Dis
         for (at, queue) in disk.queues.iter_mut().enumerate() {
             let stop = &stop;
             // In verify mode no two queues may write the same block, so each has its own part.
-            let (first, count) = if load.pattern == Pattern::Verify { (at as u64 * each, each) } else { (0, blocks) };
+            let (first, count) =
+                if load.pattern == Pattern::Verify { (at as u64 * each, each) } else { (0, blocks) };
             let seed = load.seed.wrapping_add(at as u64);
             threads.push(scope.spawn(move || {
                 let mut worker = Worker::new(queue, load, facts, first, count, seed);
@@ -212,7 +218,10 @@ impl<'a> Worker<'a> {
                     self.queue.ring().wait(Duration::from_millis(100))?;
                 }
                 if last.elapsed() > self.load.stall {
-                    return Err(Error::Stalled(format!("{in_flight} requests, {:?} without one ending", self.load.stall)));
+                    return Err(Error::Stalled(format!(
+                        "{in_flight} requests, {:?} without one ending",
+                        self.load.stall
+                    )));
                 }
                 continue;
             };
@@ -317,7 +326,8 @@ impl<'a> Worker<'a> {
         if !good {
             self.figures.errors += 1;
             if self.figures.first_error.is_none() {
-                self.figures.first_error = Some(format!("{:?}: {:?}", self.requests[slot], completion.outcome));
+                self.figures.first_error =
+                    Some(format!("{:?}: {:?}", self.requests[slot], completion.outcome));
             }
         }
         if self.load.pattern == Pattern::Verify && self.requests[slot].operation != Operation::Flush {
@@ -348,7 +358,8 @@ impl<'a> Worker<'a> {
         self.figures.blocks_checked += 1;
         self.figures.wrong_bytes += wrong;
         if wrong > 0 && self.figures.first_error.is_none() {
-            self.figures.first_error = Some(format!("{request:?}: {wrong} bytes are not of generation {generation}"));
+            self.figures.first_error =
+                Some(format!("{request:?}: {wrong} bytes are not of generation {generation}"));
         }
     }
 }

@@ -53,7 +53,28 @@ impl Shape {
         frame[12..14].copy_from_slice(&[0x08, 0x00]);
         let ip_bytes = frame.len() - ETHERNET_BYTES;
         let ip = &mut frame[ETHERNET_BYTES..ETHERNET_BYTES + IPV4_BYTES];
-        ip.copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, if tcp { 6 } else { 17 }, 0, 0, 10, 83, 80, self.from_port, 10, 83, 80, self.to_port]);
+        ip.copy_from_slice(&[
+            0x45,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0x40,
+            0,
+            64,
+            if tcp { 6 } else { 17 },
+            0,
+            0,
+            10,
+            83,
+            80,
+            self.from_port,
+            10,
+            83,
+            80,
+            self.to_port,
+        ]);
         ip[2..4].copy_from_slice(&(ip_bytes as u16).to_be_bytes());
         let checksum = !ones_sum(ip, 0);
         ip[10..12].copy_from_slice(&checksum.to_be_bytes());
@@ -62,7 +83,8 @@ impl Shape {
         transport[0..2].copy_from_slice(&FIRST_SOURCE_PORT.to_be_bytes());
         transport[2..4].copy_from_slice(&9u16.to_be_bytes());
         if tcp {
-            transport[4..TCP_BYTES].copy_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0]);
+            transport[4..TCP_BYTES]
+                .copy_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0]);
             // With NEEDS_CSUM the field holds the sum of the pseudo header.
             transport[16..18].copy_from_slice(&pseudo.to_be_bytes());
         } else {

@@ -385,7 +385,8 @@ impl Runner<'_> {
                 }
                 if self.load.in_flight_max > 0 {
                     let other = if self.load.direction == Direction::Echo { at } else { 1 - at };
-                    let under_way = self.ports[at].counts.sent.saturating_sub(self.ports[other].counts.received);
+                    let under_way =
+                        self.ports[at].counts.sent.saturating_sub(self.ports[other].counts.received);
                     let room = self.load.in_flight_max.saturating_sub(under_way);
                     limit = limit.min(if overdue { room.max(1) } else { room });
                 }

@@ -37,7 +37,9 @@ enum WaitArgument {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example: standpipe-load disk --socket /run/standpipe/sockets/web1.disk0.sock --kind scsi --depth 32")]
+#[command(
+    after_help = "Example: standpipe-load disk --socket /run/standpipe/sockets/web1.disk0.sock --kind scsi --depth 32"
+)]
 pub struct DiskArguments {
     /// The back end's socket
     #[arg(long)]

@@ -1,5 +1,6 @@
 //! The sub-commands of `standpipe-load`: arguments in, `key=value` lines out.
 
+pub mod crowd;
 pub mod disk;
 pub mod net;
 

@@ -25,7 +25,9 @@ enum DirectionArgument {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example: standpipe-load net --socket a.nic0.sock --socket b.nic0.sock --size 64 --direction both")]
+#[command(
+    after_help = "Example: standpipe-load net --socket a.nic0.sock --socket b.nic0.sock --size 64 --direction both"
+)]
 pub struct NetArguments {
     /// The two ports' sockets: the first one sends
     #[arg(long = "socket", required = true)]
@@ -164,7 +166,8 @@ impl NetArguments {
         let options = self.options();
         let open = |path: &PathBuf| {
             let patience = Duration::from_secs(if self.listen { 20 } else { 5 });
-            let session = if self.listen { Session::listen(path, patience) } else { Session::connect(path, patience) };
+            let session =
+                if self.listen { Session::listen(path, patience) } else { Session::connect(path, patience) };
             Net::over(session?, &options)
         };
         let (mut a, mut b) = (open(first)?, open(second)?);
@@ -193,13 +196,19 @@ impl NetArguments {
             let latencies = &figures.latencies;
             figure("latency_min_us", format_args!("{:.2}", latencies.min_us()));
             for (name, percent) in [("p50", 50.0), ("p99", 99.0), ("p999", 99.9)] {
-                figure(&format!("latency_{name}_us"), format_args!("{:.2}", latencies.percentile_us(percent)));
+                figure(
+                    &format!("latency_{name}_us"),
+                    format_args!("{:.2}", latencies.percentile_us(percent)),
+                );
             }
             figure("latency_max_us", format_args!("{:.1}", latencies.max_us()));
         }
         if !self.pids.is_empty() {
             let per_packet = figures.server_cpu_ns as f64 / received.max(1) as f64;
-            figure("server_cores", format_args!("{:.3}", figures.server_cpu_ns as f64 / 1e9 / figures.seconds));
+            figure(
+                "server_cores",
+                format_args!("{:.3}", figures.server_cpu_ns as f64 / 1e9 / figures.seconds),
+            );
             figure("server_ns_per_packet", format_args!("{per_packet:.1}"));
             if let Some(rate) = daemon::cycles_per_ns() {
                 figure("server_cycles_per_packet", format_args!("{:.0}", per_packet * rate));
