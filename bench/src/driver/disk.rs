@@ -4,7 +4,7 @@
 //! A slot is one request's header, status and data buffer. The caller fills a slot's data, submits
 //! it, and has the slot back with its `Completion`; a slot in flight is not touched.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::blk::{self, BlkQueue};
@@ -137,7 +137,7 @@ pub struct Disk {
 
 impl Disk {
     /// Connects, negotiates, lays out the queues and starts them.
-    pub fn open(socket: &PathBuf, options: &DiskOptions) -> Result<Disk> {
+    pub fn open(socket: &Path, options: &DiskOptions) -> Result<Disk> {
         Disk::over(Session::connect(socket, Duration::from_secs(5))?, options)
     }
 

@@ -193,11 +193,11 @@ impl Crowd {
         let (mut sent, mut received) = (0, 0);
         let mut got = vec![0; active];
         while start.elapsed() < time {
-            for at in 0..active {
+            for (at, got) in got.iter_mut().enumerate() {
                 sent += send_burst(&mut self.vms[at], BURST, bytes)?;
                 let to = (at + 1) % count;
                 let frames = receive(&mut self.vms[to])?;
-                got[at] += frames;
+                *got += frames;
                 received += frames;
             }
         }

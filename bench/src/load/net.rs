@@ -324,7 +324,6 @@ impl Runner<'_> {
         let mut before = [PortFigures::default(); 2];
         let mut begun = start;
         let mut cpu = 0;
-        let mut due = [0.0; 2];
         let mut last_moved = start;
         let mut turn = 0u32;
         let mut now = start;
@@ -344,7 +343,7 @@ impl Runner<'_> {
                 }
             }
             let elapsed = now.duration_since(start).as_secs_f64();
-            let moved = self.turn(elapsed, &mut due, now.duration_since(last_moved) > ECHO_LOST_AFTER)?;
+            let moved = self.turn(elapsed, now.duration_since(last_moved) > ECHO_LOST_AFTER)?;
             if moved > 0 {
                 last_moved = now;
             }
@@ -373,15 +372,15 @@ impl Runner<'_> {
 
     /// One round over both ports; returns the number of frames moved.
     #[inline]
-    fn turn(&mut self, elapsed: f64, due: &mut [f64; 2], overdue: bool) -> Result<u64> {
+    fn turn(&mut self, elapsed: f64, overdue: bool) -> Result<u64> {
         let mut moved = 0;
         for at in 0..2 {
             if self.ports[at].sends {
                 let mut limit = self.load.burst as u64;
                 if self.load.rate > 0.0 {
                     // Frames due since the start, less those sent; at most a burst is made up for.
-                    due[at] = (elapsed * self.load.rate - self.ports[at].next_sequence as f64).max(0.0);
-                    limit = limit.min(due[at] as u64);
+                    let due = elapsed * self.load.rate - self.ports[at].next_sequence as f64;
+                    limit = limit.min(due.max(0.0) as u64);
                 }
                 if self.load.in_flight_max > 0 {
                     let other = if self.load.direction == Direction::Echo { at } else { 1 - at };
