@@ -49,8 +49,9 @@ pub struct Alignment {
 }
 
 /// Turns the page cache off for this open file, if file system and kernel can; says what they then
-/// ask for. `None`: they cannot, and nothing has changed.
-pub fn make_direct(file: &File) -> io::Result<Option<Alignment>> {
+/// ask for. `None`: they cannot, or ask for offsets that are multiples of more than `offset_max`
+/// bytes, and nothing has changed.
+pub fn make_direct(file: &File, offset_max: u32) -> io::Result<Option<Alignment>> {
     let alignment = match statx(file, libc::STATX_DIOALIGN)? {
         found if found.stx_mask & libc::STATX_DIOALIGN == 0 => {
             // The file system does not say. A page is enough for all that are known.
@@ -59,6 +60,9 @@ pub fn make_direct(file: &File) -> io::Result<Option<Alignment>> {
         found if found.stx_dio_offset_align == 0 => return Ok(None),
         found => Alignment { memory: found.stx_dio_mem_align.max(1), offset: found.stx_dio_offset_align },
     };
+    if alignment.offset > offset_max {
+        return Ok(None);
+    }
     let flags = control(file, libc::F_GETFL, 0)?;
     match control(file, libc::F_SETFL, flags | libc::O_DIRECT) {
         Ok(_) => Ok(Some(alignment)),
@@ -245,6 +249,12 @@ impl Geometry {
     }
 }
 
+/// Whether the file system's disk turns; `None` if it is not known to lie on one.
+pub fn is_rotational(file: &File) -> io::Result<Option<bool>> {
+    let device = file.metadata()?.dev();
+    Ok(queue_attribute(libc::major(device), libc::minor(device), "rotational").map(|text| text != "0"))
+}
+
 /// A partition's queue is its disk's.
 fn queue_attribute(major: u32, minor: u32, name: &str) -> Option<String> {
     ["queue", "../queue"].iter().find_map(|queue| {
@@ -361,7 +371,7 @@ mod tests {
     fn what_direct_transfers_ask_for_is_a_power_of_two() {
         let path = Scratch::new("direct");
         let file = create(&path.0, 4096).unwrap();
-        if let Some(alignment) = make_direct(&file).unwrap() {
+        if let Some(alignment) = make_direct(&file, 4096).unwrap() {
             assert!(alignment.memory.is_power_of_two() && alignment.offset.is_power_of_two());
         }
         assert!(!discards_by_ring(&file).unwrap(), "a file is no block device");

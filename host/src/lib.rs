@@ -3,11 +3,13 @@
 //! Everything here is a thin, safe face of one kernel facility. No decisions, no protocol.
 
 mod buffer;
+pub mod errno;
 pub mod event;
 pub mod file;
 pub mod map;
 pub mod memfd;
 pub mod poll;
+pub mod process;
 pub mod ring;
 pub mod socket;
 pub mod wait;

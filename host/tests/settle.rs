@@ -35,7 +35,7 @@ unsafe impl Pin for Scratch {
 fn work(path: &Path, direct: bool, keeper: &UnixStream) -> ! {
     let file = host::file::open(path, false, false).expect("opens");
     if direct {
-        let _ = host::file::make_direct(&file).expect("a regular file");
+        let _ = host::file::make_direct(&file, 4096).expect("a regular file");
     }
     assert!(host::file::lock(&file, false, Duration::ZERO).expect("locks work"), "the volume is free");
     let file = Rc::new(file);
@@ -74,7 +74,7 @@ fn work(path: &Path, direct: bool, keeper: &UnixStream) -> ! {
 /// What is on the disk now, whatever the page cache thinks.
 fn snapshot(path: &Path) -> Vec<u8> {
     let file = File::open(path).unwrap();
-    host::file::make_direct(&file).unwrap();
+    host::file::make_direct(&file, 4096).unwrap();
     let pages = Mapping::anonymous(BYTES as usize).unwrap();
     // SAFETY: the mapping has BYTES bytes, page aligned as direct reads want it; nobody else has it.
     let aligned = unsafe { std::slice::from_raw_parts_mut(pages.as_ptr(), BYTES as usize) };

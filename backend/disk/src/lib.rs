@@ -57,7 +57,7 @@ pub trait Disk {
     /// with `NotReady` until it has its size again.
     fn resize(&mut self) -> bool;
 
-    /// What went wrong last, with place, operation and reason, if it has not been taken yet. For
-    /// the operator: a guest never sees it.
+    /// What went wrong first since this was asked last, with place, operation and reason. For the
+    /// operator: a guest never sees it.
     fn take_cause(&mut self) -> Option<String>;
 }
