@@ -16,5 +16,5 @@ mod time;
 
 pub use block::{Blocks, Discard, Extent, Facts, Identity, Lba, Operation, Status};
 pub use frame::{CHECKSUM_NONE, Facts as FrameFacts, Gso, Mac, Rewrite};
-pub use span::{Address, Span, advance, total};
+pub use span::{Address, Span, advance, cut, total};
 pub use time::Instant;
