@@ -125,10 +125,12 @@ impl Outgoing {
             if into.is_empty() {
                 break;
             }
-            let Some((_, span)) = span.split_at(skip.min(span.len as usize) as u32) else { return false };
-            if span.len == 0 {
+            if skip >= span.len as usize {
+                skip -= span.len as usize;
                 continue;
             }
+            // Less than a 32-bit length.
+            let Some((_, span)) = span.split_at(skip as u32) else { return false };
             skip = 0;
             let count = (span.len as usize).min(into.len());
             let (now, later) = into.split_at_mut(count);
