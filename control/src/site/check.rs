@@ -54,7 +54,7 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     if word.len() > 256 {
         return None;
     }
-    let allowed = (word.chars().count() / 3).clamp(1, 3);
+    let allowed = ((word.chars().count() + 1) / 3).clamp(1, 3);
     candidates
         .into_iter()
         .map(|candidate| (distance(candidate), candidate))

@@ -1,0 +1,10 @@
+//! The control plane from outside: files, a socket, and an engine that is a
+//! model of a real one.
+
+mod api;
+mod cli;
+mod config;
+mod documents;
+mod engine;
+mod plan;
+mod store;

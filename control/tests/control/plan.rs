@@ -1,0 +1,240 @@
+//! Plans against an engine that refuses what is out of order.
+
+use crate::engine::World;
+use proptest::prelude::*;
+use standpipe_control::site::{Luns, Mac, Model, Naa, Network, Site, Size, Slot, Store, Uplink, Vm, Volume};
+use standpipe_control::{Kind, plan};
+use std::collections::BTreeMap;
+
+const VOLUMES: [&str; 4] = ["a", "b", "c", "d"];
+const NETWORKS: [&str; 3] = ["lan", "wan", "san"];
+
+/// What one object of a site may be; `None` leaves it out.
+#[derive(Debug, Clone)]
+struct Draw {
+    volumes: Vec<Option<(bool, u64)>>,
+    networks: Vec<Option<(u32, Option<u16>)>>,
+    /// By volume: the slot that has it, and its LUN.
+    places: Vec<(u8, u16)>,
+    blk: Option<u8>,
+    queues: u16,
+    user: Option<u8>,
+    nics: Vec<(u8, u16, u8)>,
+    lanes: u32,
+}
+
+fn draw() -> impl Strategy<Value = Draw> {
+    (
+        prop::collection::vec(prop::option::of((any::<bool>(), 1..4u64)), 4),
+        prop::collection::vec(prop::option::of((1400..1403u32, prop::option::of(1..3u16))), 3),
+        prop::collection::vec((0..4u8, 0..3u16), 4),
+        prop::option::of(0..4u8),
+        1..3u16,
+        prop::option::of(0..2u8),
+        prop::collection::vec((0..4u8, 1..3u16, 0..2u8), 2),
+        1..3u32,
+    )
+        .prop_map(|(volumes, networks, places, blk, queues, user, nics, lanes)| Draw {
+            volumes,
+            networks,
+            places,
+            blk,
+            queues,
+            user,
+            nics,
+            lanes,
+        })
+}
+
+/// A site that is right by construction. The identity of a volume is a
+/// function of its name, as it would be of its record.
+fn site(draw: &Draw) -> Site {
+    let mut site = Site::default();
+    site.server.lanes = Some(draw.lanes);
+    let directory = "/volumes".into();
+    site.store.insert("local".to_owned(), Store { directory });
+    for (index, name) in VOLUMES.iter().enumerate() {
+        if let Some((read_only, blocks)) = draw.volumes[index] {
+            let volume = Volume {
+                store: Some("local".to_owned()),
+                size: Some(Size(blocks * 4096)),
+                read_only,
+                naa: Some(Naa::from_random([index as u8; 16])),
+                ..Volume::default()
+            };
+            site.disk.insert((*name).to_owned(), volume);
+        }
+    }
+    for (index, name) in NETWORKS.iter().enumerate() {
+        if let Some((mtu, tap)) = draw.networks[index] {
+            let mut network = Network { mtu, ..Network::default() };
+            let taken = |site: &Site, tap: &str| {
+                let networks = site.network.values();
+                networks.flat_map(|n| n.uplink.values()).any(|u| u.tap == tap)
+            };
+            // Few names, so that TAP devices wander between networks.
+            if let Some(tap) = tap.map(|tap| format!("tap{tap}"))
+                && !taken(&site, &tap)
+            {
+                let uplink = Uplink { tap, queues: 1, vlan: Some(draw.queues), trunk: None, native: None };
+                network.uplink.insert("host".to_owned(), uplink);
+            }
+            site.network.insert((*name).to_owned(), network);
+        }
+    }
+    let mut vms: BTreeMap<String, Vm> = BTreeMap::new();
+    let mut vm = |index: u8| -> String {
+        let name = format!("vm{index}");
+        vms.entry(name.clone())
+            .or_insert_with(|| Vm { user: draw.user.map(|user| format!("user{user}")), ..Vm::default() });
+        name
+    };
+    let mut slots: Vec<(String, String, Slot)> = Vec::new();
+    let mut scsi: BTreeMap<u8, Luns> = BTreeMap::new();
+    for (index, name) in VOLUMES.iter().enumerate() {
+        if !site.disk.contains_key(*name) {
+            continue;
+        }
+        if draw.blk == Some(index as u8) {
+            let mut slot = Slot::new(Model::VirtioBlk);
+            slot.volume = Some((*name).to_owned());
+            slots.push((vm(0), "disk1".to_owned(), slot));
+        } else if draw.places[index].0 < 2 {
+            let (owner, lun) = draw.places[index];
+            let luns = scsi.entry(owner).or_default();
+            luns.0.entry(lun).or_insert_with(|| (*name).to_owned());
+        }
+    }
+    for (owner, luns) in scsi {
+        let mut slot = Slot::new(Model::VirtioScsi);
+        slot.queues = draw.queues;
+        slot.volumes = Some(luns);
+        slots.push((vm(owner), "disk0".to_owned(), slot));
+    }
+    for (index, (network, vlan, mac)) in draw.nics.iter().enumerate() {
+        let name = NETWORKS.get(usize::from(*network)).copied().unwrap_or("none");
+        if site.network.contains_key(name) {
+            let mut slot = Slot::new(Model::VirtioNet);
+            slot.network = Some(name.to_owned());
+            slot.vlan = Some(*vlan);
+            slot.mac = Some(Mac([2, 0, 0, 0, *mac, index as u8]));
+            slots.push((vm(index as u8), "nic0".to_owned(), slot));
+        }
+    }
+    for (vm, name, slot) in slots {
+        if let Some(vm) = vms.get_mut(&vm) {
+            vm.slots.insert(name, slot);
+        }
+    }
+    site.vm = vms;
+    site
+}
+
+fn perform(world: &mut World, steps: &[standpipe_control::step::Step]) {
+    for step in steps {
+        if let Err(problem) = world.perform(step) {
+            panic!("{step}: {problem}\nin {steps:#?}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// From any site to any other: every step finds what it needs, the end is
+    /// that of a fresh start, a second plan is empty, and performing the steps
+    /// again from the start of the list is harmless once all are done.
+    #[test]
+    fn steps_lead_there_and_only_once(from in draw(), to in draw()) {
+        let (from, to) = (site(&from), site(&to));
+        prop_assert!(from.check().is_empty(), "{:?}", from.check());
+        prop_assert!(plan(&to, &to).unwrap().is_empty());
+        let mut world = World::default();
+        perform(&mut world, &plan(&Site::default(), &from).unwrap());
+        match plan(&from, &to) {
+            Ok(steps) => {
+                perform(&mut world, &steps);
+                let mut fresh = World::default();
+                perform(&mut fresh, &plan(&Site::default(), &to).unwrap());
+                prop_assert_eq!(&world, &fresh);
+            }
+            // The two things that a plan refuses.
+            Err(problem) => for problem in problem.each() {
+                prop_assert_eq!(problem.kind, Kind::Conflict);
+                let shrink = problem.what.contains("cannot shrink");
+                let attached = problem.what.contains("while it is attached");
+                prop_assert!(shrink || attached, "{}", problem);
+            }
+        }
+    }
+}
+
+fn one_volume(size: u64) -> Site {
+    let mut site = Site::default();
+    let volume = Volume {
+        null: true,
+        size: Some(Size(size)),
+        naa: Some(Naa::from_random([1; 16])),
+        ..Volume::default()
+    };
+    site.disk.insert("a".to_owned(), volume);
+    site
+}
+
+#[test]
+fn growing_is_one_step_and_shrinking_is_refused() {
+    let (small, large) = (one_volume(1 << 30), one_volume(2 << 30));
+    let steps = plan(&small, &large).unwrap();
+    let texts: Vec<String> = steps.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["grow volume a to 2GiB"]);
+    assert_eq!(
+        plan(&large, &small).unwrap_err().to_string(),
+        "error: volume `a` cannot shrink from 2GiB to 1GiB
+  where: disk.a.size
+  hint: shrinking would cut off data: make a smaller volume and copy the data to it from within a guest"
+    );
+}
+
+#[test]
+fn an_attached_volume_keeps_its_place() {
+    let mut before = one_volume(1 << 30);
+    let mut slot = Slot::new(Model::VirtioScsi);
+    slot.volumes = Some(Luns(BTreeMap::from([(0, "a".to_owned())])));
+    let vm = Vm { slots: BTreeMap::from([("disk0".to_owned(), slot)]), ..Vm::default() };
+    before.vm.insert("web1".to_owned(), vm);
+    let mut after = before.clone();
+    let volume = after.disk.get_mut("a").unwrap();
+    volume.block_size = 4096;
+    volume.read_only = true;
+    assert_eq!(
+        plan(&before, &after).unwrap_err().to_string(),
+        "error: volume `a` cannot change its block_size, read_only while it is attached to web1.disk0
+  where: disk.a
+  hint: take it out of web1.disk0 and apply, then change it, attach it again and apply"
+    );
+    after.vm.clear();
+    let steps = plan(&before, &after).unwrap();
+    let texts: Vec<String> = steps.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        texts,
+        ["remove slot web1.disk0", "remove volume a (data is kept)", "create volume a (1GiB, null)"]
+    );
+}
+
+#[test]
+fn hot_plug_is_a_step_of_its_own() {
+    let mut before = one_volume(1 << 30);
+    let mut other = before.disk["a"].clone();
+    other.naa = Some(Naa::from_random([2; 16]));
+    before.disk.insert("b".to_owned(), other);
+    let mut slot = Slot::new(Model::VirtioScsi);
+    slot.volumes = Some(Luns(BTreeMap::from([(0, "a".to_owned())])));
+    let mut vm = Vm::default();
+    vm.slots.insert("disk0".to_owned(), slot);
+    before.vm.insert("web1".to_owned(), vm);
+    let mut after = before.clone();
+    let slot = after.slot_mut(&"web1.disk0".parse().unwrap()).unwrap();
+    slot.volumes = Some(Luns(BTreeMap::from([(2, "b".to_owned())])));
+    let texts: Vec<String> = plan(&before, &after).unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["detach LUN 0 of web1.disk0", "attach volume b to web1.disk0 as LUN 2"]);
+}
