@@ -115,7 +115,8 @@ impl Window {
 
     #[inline(always)]
     fn at(&self, offset: usize, size: usize) -> Option<*mut u8> {
-        if self.len < size || offset > self.len - size {
+        // In this form the sum needs no check where the offset is visibly small.
+        if offset.checked_add(size)? > self.len {
             return None;
         }
         // SAFETY: `offset + size <= len`, and the window lies in a mapping that it keeps alive.

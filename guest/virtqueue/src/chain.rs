@@ -59,3 +59,12 @@ pub enum Pop {
     /// The guest broke a rule; nothing more comes until the queue is set up anew.
     Broken(Fault),
 }
+
+/// What a ring has to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Popped {
+    New,
+    /// Handed out before: by a predecessor, or given back.
+    Again,
+    Nothing,
+}

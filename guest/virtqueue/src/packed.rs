@@ -6,6 +6,7 @@ use core::sync::atomic::{Ordering, fence};
 use guest_memory::{Memory, Window};
 use request::Address;
 
+use crate::chain::Popped;
 use crate::event::{PACKED_DESC, PACKED_DISABLE, PACKED_ENABLE, passed};
 use crate::inflight_packed::{Inflight, State, second_word};
 use crate::position::Position;
@@ -177,17 +178,17 @@ impl Packed {
     }
 
     #[inline]
-    pub fn pop(&mut self, memory: &Memory, chain: &mut Chain) -> Result<bool, Fault> {
+    pub fn pop(&mut self, memory: &Memory, chain: &mut Chain) -> Result<Popped, Fault> {
         if let Notes::Any { inflight, again } = &mut self.order
             && let Some(&head) = again.last()
         {
             walk_again(memory, &mut self.hints, chain, inflight, head, self.indirect)?;
             again.pop();
-            return Ok(true);
+            return Ok(Popped::Again);
         }
         let first = self.load_word(self.avail.index);
         if !self.avail.is_available((first >> 48) as u16) {
-            return Ok(false);
+            return Ok(Popped::Nothing);
         }
         let room = self.size.saturating_sub(self.taken_slots).saturating_sub(self.staged_slots);
         if room == 0 {
@@ -205,7 +206,7 @@ impl Packed {
         chain.count = count;
         self.taken_slots += count;
         self.avail = self.avail.after(count, self.size);
-        Ok(true)
+        Ok(Popped::New)
     }
 
     /// Collects a chain; returns its number of slots, its buffer id and the last entry that was
@@ -218,14 +219,16 @@ impl Packed {
         first: u64,
         room: u16,
     ) -> Result<(u16, u16, u16), Fault> {
-        let mut walk = Walk::new(memory, &mut self.hints, chain);
+        let mut walk = Walk::new(memory, self.hints, &mut chain.spans);
         let mut slot = self.avail.index;
         let mut word = first;
         let mut entry = match &self.order {
             Notes::Any { inflight, .. } => inflight.first_free(),
             Notes::InOrder { .. } => 0,
         };
-        for count in 1..=room {
+        let mut count = 0;
+        while count < room {
+            count += 1;
             let address = self.desc.load_u64(16 * usize::from(slot));
             let (len, id, flags) = packed_word(word);
             if let Notes::Any { inflight, .. } = &self.order {
@@ -237,7 +240,7 @@ impl Packed {
                 walk.add(address, len, flags & WRITE != 0)?;
             }
             if flags & NEXT == 0 {
-                walk.finish(0, count);
+                (chain.writable_from, self.hints) = walk.finish()?;
                 return Ok((count, id, entry));
             }
             if let Notes::Any { inflight, .. } = &self.order {
@@ -388,7 +391,7 @@ fn walk_again(
     head: u16,
     allowed: bool,
 ) -> Result<(), Fault> {
-    let mut walk = Walk::new(memory, hints, chain);
+    let mut walk = Walk::new(memory, *hints, &mut chain.spans);
     let count = inflight.entries.get(usize::from(head)).map_or(0, |entry| entry.num);
     let mut at = head;
     for _ in 0..count {
@@ -400,6 +403,8 @@ fn walk_again(
         }
         at = inflight.next(at);
     }
-    walk.finish(head, count);
+    (chain.writable_from, *hints) = walk.finish()?;
+    chain.head = head;
+    chain.count = count;
     Ok(())
 }

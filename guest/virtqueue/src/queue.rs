@@ -1,5 +1,6 @@
 use guest_memory::Memory;
 
+use crate::chain::Popped;
 use crate::inflight_packed;
 use crate::inflight_split;
 use crate::packed::Packed;
@@ -12,7 +13,8 @@ use request::Address;
 /// What a queue did, for the operator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Requests handed out for the first time, and those that a dead predecessor had begun.
+    /// Requests handed out for the first time, and those handed out again: begun by a dead
+    /// predecessor, or given back.
     pub popped: u64,
     pub resubmitted: u64,
     /// Requests given back with `unpop`.
@@ -99,17 +101,16 @@ impl Queue {
         if let Some(fault) = self.fault {
             return Pop::Broken(fault);
         }
-        let resubmits = ring!(self, ring => ring.resubmits());
         match ring!(mut self, ring => ring.pop(memory, chain)) {
-            Ok(true) => {
-                if resubmits == 0 {
-                    self.counters.popped += 1;
-                } else {
-                    self.counters.resubmitted += 1;
-                }
+            Ok(Popped::New) => {
+                self.counters.popped = self.counters.popped.wrapping_add(1);
                 Pop::Chain
             }
-            Ok(false) => Pop::Empty,
+            Ok(Popped::Again) => {
+                self.counters.resubmitted = self.counters.resubmitted.wrapping_add(1);
+                Pop::Chain
+            }
+            Ok(Popped::Nothing) => Pop::Empty,
             Err(fault) => {
                 self.fault = Some(fault);
                 Pop::Broken(fault)
@@ -131,7 +132,7 @@ impl Queue {
     /// If the request is not in flight, or (`Order::InOrder`, packed) not the oldest one.
     #[inline]
     pub fn push(&mut self, memory: &Memory, head: u16, written: u32) {
-        self.counters.pushed += 1;
+        self.counters.pushed = self.counters.pushed.wrapping_add(1);
         match &mut self.ring {
             Ring::Split(ring) => ring.push(memory, head, written),
             Ring::Packed(ring) => ring.push(head, written),

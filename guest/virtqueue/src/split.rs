@@ -7,6 +7,7 @@ use core::sync::atomic::{Ordering, fence};
 use guest_memory::{Memory, Window};
 use request::Address;
 
+use crate::chain::Popped;
 use crate::event::{SPLIT_NO_NOTIFICATION, passed};
 use crate::inflight_split::Inflight;
 use crate::walk::{Hints, INDIRECT, NEXT, WRITE, Walk, split_word};
@@ -29,7 +30,8 @@ pub struct Split {
     desc: Window,
     avail: Window,
     used: Window,
-    size: u16,
+    /// The size, a power of two, less one.
+    mask: u16,
     event_idx: bool,
     indirect: bool,
     order: Order,
@@ -80,7 +82,7 @@ impl Split {
             desc: setup.desc,
             avail: setup.driver,
             used: setup.device,
-            size,
+            mask: size - 1,
             event_idx: setup.event_idx,
             indirect: setup.indirect,
             order,
@@ -105,7 +107,7 @@ impl Split {
     }
 
     pub fn used_bytes(&self) -> u32 {
-        4 + 8 * u32::from(self.size) + if self.event_idx { 2 } else { 0 }
+        4 + 8 * (u32::from(self.mask) + 1) + if self.event_idx { 2 } else { 0 }
     }
 
     pub fn resubmits(&self) -> usize {
@@ -127,32 +129,38 @@ impl Split {
     }
 
     #[inline]
-    pub fn pop(&mut self, memory: &Memory, chain: &mut Chain) -> Result<bool, Fault> {
-        if let Some(&head) = self.again.last() {
-            self.walk(memory, chain, head)?;
-            self.again.pop();
-            return Ok(true);
+    pub fn pop(&mut self, memory: &Memory, chain: &mut Chain) -> Result<Popped, Fault> {
+        if self.last_avail == self.avail_idx || !self.again.is_empty() {
+            if let Some(&head) = self.again.last() {
+                self.walk(memory, chain, head)?;
+                self.again.pop();
+                return Ok(Popped::Again);
+            }
+            if !self.look()? {
+                return Ok(Popped::Nothing);
+            }
         }
-        if self.last_avail == self.avail_idx && !self.look()? {
-            return Ok(false);
-        }
-        let slot = usize::from(self.last_avail & (self.size - 1));
+        let slot = usize::from(self.last_avail & self.mask);
         let head = self.avail.load_u16(RING_AT + 2 * slot);
-        if head >= self.size {
+        if head > self.mask {
             return Err(Fault::BadHead);
         }
-        if self.order == Order::Any && self.states[usize::from(head)] != State::Free {
-            return Err(Fault::HeadInFlight);
-        }
-        self.walk(memory, chain, head)?;
         if self.order == Order::Any {
-            self.states[usize::from(head)] = State::Taken;
+            if self.states.get(usize::from(head)) != Some(&State::Free) {
+                return Err(Fault::HeadInFlight);
+            }
+            self.walk(memory, chain, head)?;
+            if let Some(state) = self.states.get_mut(usize::from(head)) {
+                *state = State::Taken;
+            }
             if let Some(inflight) = &mut self.inflight {
                 inflight.taken(head);
             }
+        } else {
+            self.walk(memory, chain, head)?;
         }
         self.last_avail = self.last_avail.wrapping_add(1);
-        Ok(true)
+        Ok(Popped::New)
     }
 
     /// Looks how far the driver has come.
@@ -160,7 +168,7 @@ impl Split {
     fn look(&mut self) -> Result<bool, Fault> {
         self.avail_idx = self.avail.load_acquire_u16(IDX_AT);
         let ahead = self.avail_idx.wrapping_sub(self.last_avail);
-        if ahead > self.size {
+        if ahead > self.mask.wrapping_add(1) {
             self.avail_idx = self.last_avail;
             return Err(Fault::AvailRunaway);
         }
@@ -169,9 +177,10 @@ impl Split {
 
     #[inline(always)]
     fn walk(&mut self, memory: &Memory, chain: &mut Chain, head: u16) -> Result<(), Fault> {
-        let mut walk = Walk::new(memory, &mut self.hints, chain);
+        let mut walk = Walk::new(memory, self.hints, &mut chain.spans);
         let mut index = head;
-        for _ in 0..self.size {
+        let mut left = self.mask;
+        loop {
             let [address, word] = self.desc.load_desc(16 * usize::from(index));
             let (len, flags, next) = split_word(word);
             if flags & INDIRECT != 0 {
@@ -182,20 +191,25 @@ impl Split {
                     return Err(Fault::IndirectNext);
                 }
                 walk.split_table(address, len)?;
-                walk.finish(head, 1);
-                return Ok(());
+                break;
             }
             walk.add(address, len, flags & WRITE != 0)?;
             if flags & NEXT == 0 {
-                walk.finish(head, 1);
-                return Ok(());
+                break;
             }
-            index = next;
-            if index >= self.size {
+            if next > self.mask {
                 return Err(Fault::BadNext);
             }
+            if left == 0 {
+                return Err(Fault::Loop);
+            }
+            left -= 1;
+            index = next;
         }
-        Err(Fault::Loop)
+        (chain.writable_from, self.hints) = walk.finish()?;
+        chain.head = head;
+        chain.count = 1;
+        Ok(())
     }
 
     pub fn unpop(&mut self, chain: &Chain) {
@@ -207,7 +221,7 @@ impl Split {
 
     #[inline]
     pub fn push(&mut self, memory: &Memory, head: u16, written: u32) {
-        let slot = usize::from(self.used_idx.wrapping_add(self.staged) & (self.size - 1));
+        let slot = usize::from(self.used_idx.wrapping_add(self.staged) & (self.mask));
         let at = RING_AT + 8 * slot;
         self.used.store_u32(at, u32::from(head));
         self.used.store_u32(at + 4, written);
@@ -262,7 +276,7 @@ impl Split {
         // and reads the index in the opposite order (2.7.7.2).
         fence(Ordering::SeqCst);
         if self.event_idx {
-            passed(self.avail.load_u16(RING_AT + 2 * usize::from(self.size)), new, old)
+            passed(self.avail.load_u16(RING_AT + 2 * (usize::from(self.mask) + 1)), new, old)
         } else {
             self.avail.load_u16(FLAGS_AT) & SPLIT_NO_NOTIFICATION == 0
         }
@@ -278,7 +292,7 @@ impl Split {
 
     fn ask_for_kicks(&self) {
         if self.event_idx {
-            self.used.store_u16(RING_AT + 8 * usize::from(self.size), self.last_avail);
+            self.used.store_u16(RING_AT + 8 * (usize::from(self.mask) + 1), self.last_avail);
         } else {
             self.used.store_u16(FLAGS_AT, 0);
         }

@@ -1,9 +1,11 @@
 //! From descriptors to spans.
 
+use alloc::vec::Vec;
+
 use guest_memory::Memory;
 use request::{Address, Span};
 
-use crate::{Chain, Fault};
+use crate::Fault;
 
 /// VIRTQ_DESC_F_NEXT, _WRITE and _INDIRECT (2.7.5, 2.8.1).
 pub const NEXT: u16 = 1;
@@ -18,12 +20,16 @@ pub const SPANS_MAX: usize = 1026;
 /// An indirect table of a split ring may name 2^15 descriptors at most, as any table.
 const TABLE_MAX: u32 = 1 << 15;
 
-/// Collects one chain.
+/// Collects one chain. All its fields are plain values that stay in registers: nothing here hands
+/// out a reference to the collector itself.
 pub struct Walk<'a> {
     memory: &'a Memory,
-    hints: &'a mut Hints,
-    chain: &'a mut Chain,
-    writable: bool,
+    spans: &'a mut Vec<Span>,
+    hints: Hints,
+    /// The region that was hit last: where it begins, and its length.
+    guest: u64,
+    len: u64,
+    writable_from: Option<usize>,
 }
 
 /// The regions that were hit last.
@@ -47,58 +53,35 @@ pub fn packed_word(word: u64) -> (u32, u16, u16) {
 
 impl<'a> Walk<'a> {
     #[inline(always)]
-    pub fn new(memory: &'a Memory, hints: &'a mut Hints, chain: &'a mut Chain) -> Self {
-        chain.spans.clear();
-        Self { memory, hints, chain, writable: false }
+    pub fn new(memory: &'a Memory, hints: Hints, spans: &'a mut Vec<Span>) -> Self {
+        spans.clear();
+        let (guest, len) = region(memory, hints.buffers);
+        Self { memory, spans, hints, guest, len, writable_from: None }
     }
 
     /// One buffer. An empty one is in order and adds nothing.
     #[inline(always)]
     pub fn add(&mut self, address: u64, len: u32, writable: bool) -> Result<(), Fault> {
-        if writable != self.writable {
+        if writable != self.writable_from.is_some() {
             if !writable {
                 return Err(Fault::OrderViolation);
             }
-            self.writable = true;
-            self.chain.writable_from = self.chain.spans.len();
+            self.writable_from = Some(self.spans.len());
         }
-        if let Some(span) = self.memory.locate(Address(address), len, &mut self.hints.buffers)
-            && len != 0
-        {
-            return self.keep(span);
+        let offset = address.wrapping_sub(self.guest);
+        if offset < self.len && u64::from(len).wrapping_sub(1) < self.len - offset {
+            self.spans.push(Span { offset, len, region: self.hints.buffers });
+            return Ok(());
         }
-        self.add_in_pieces(address, len)
-    }
-
-    #[inline(always)]
-    fn keep(&mut self, span: Span) -> Result<(), Fault> {
-        if self.chain.spans.len() >= SPANS_MAX {
-            return Err(Fault::TooLong);
-        }
-        self.chain.spans.push(span);
-        Ok(())
-    }
-
-    /// A buffer that begins in one region and goes on in the next, or that is empty.
-    #[cold]
-    fn add_in_pieces(&mut self, mut address: u64, mut len: u32) -> Result<(), Fault> {
-        while len > 0 {
-            let here = self.memory.contiguous(Address(address)).min(u64::from(len)) as u32;
-            if here == 0 {
-                return Err(Fault::BadAddress);
-            }
-            let span = self
-                .memory
-                .locate(Address(address), here, &mut self.hints.buffers)
-                .ok_or(Fault::BadAddress)?;
-            self.keep(span)?;
-            len -= here;
-            address = address.wrapping_add(u64::from(here));
+        if len != 0 {
+            self.hints.buffers = add_in_pieces(self.memory, self.spans, address, len)?;
+            (self.guest, self.len) = region(self.memory, self.hints.buffers);
         }
         Ok(())
     }
 
     /// An indirect table of a split ring: its descriptors are chained (2.7.5.3).
+    #[inline(always)]
     pub fn split_table(&mut self, address: u64, len: u32) -> Result<(), Fault> {
         let (table, count) = self.table(address, len)?;
         let mut index = 0;
@@ -122,6 +105,7 @@ impl<'a> Walk<'a> {
 
     /// An indirect table of a packed ring: its descriptors follow each other, and of their flags
     /// only WRITE counts (2.8.8).
+    #[inline(always)]
     pub fn packed_table(&mut self, address: u64, len: u32) -> Result<(), Fault> {
         let (table, count) = self.table(address, len)?;
         for index in 0..count {
@@ -132,23 +116,26 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    #[inline(always)]
     fn table(&mut self, address: u64, len: u32) -> Result<(Table, u32), Fault> {
         let count = len / 16;
         if len == 0 || !len.is_multiple_of(16) || count > TABLE_MAX {
             return Err(Fault::IndirectSize);
         }
-        let whole = self.memory.locate(Address(address), len, &mut self.hints.tables);
+        let mut hint = self.hints.tables;
+        let whole = self.memory.locate(Address(address), len, &mut hint);
+        self.hints.tables = hint;
         Ok((Table { address, whole }, count))
     }
 
     #[inline(always)]
-    fn table_entry(&mut self, table: &Table, index: u32) -> Result<[u64; 2], Fault> {
+    fn table_entry(&self, table: &Table, index: u32) -> Result<[u64; 2], Fault> {
         let offset = u64::from(index) * 16;
         let span = match table.whole {
             Some(whole) => Span { offset: whole.offset.wrapping_add(offset), len: 16, ..whole },
             None => {
                 let address = Address(table.address.wrapping_add(offset));
-                self.memory.locate(address, 16, &mut self.hints.tables).ok_or(Fault::BadAddress)?
+                self.memory.locate(address, 16, &mut 0).ok_or(Fault::BadAddress)?
             }
         };
         let mut bytes = [0u8; 16];
@@ -157,15 +144,45 @@ impl<'a> Walk<'a> {
         Ok([both as u64, (both >> 64) as u64])
     }
 
-    /// The chain is complete.
+    /// The chain is complete: where its writable spans begin, and the regions it hit. Its length is
+    /// judged here, once: until here it was bounded by its ring or table.
     #[inline(always)]
-    pub fn finish(self, head: u16, count: u16) {
-        self.chain.head = head;
-        self.chain.count = count;
-        if !self.writable {
-            self.chain.writable_from = self.chain.spans.len();
+    pub fn finish(self) -> Result<(usize, Hints), Fault> {
+        let len = self.spans.len();
+        if len > SPANS_MAX {
+            *self.spans = Vec::new();
+            return Err(Fault::TooLong);
         }
+        Ok((self.writable_from.unwrap_or(len), self.hints))
     }
+}
+
+#[inline(always)]
+fn region(memory: &Memory, index: u32) -> (u64, u64) {
+    memory.regions().get(index as usize).map_or((0, 0), |region| (region.guest, region.len))
+}
+
+/// A buffer in another region than the last, or one that begins in one region and goes on in the
+/// next. Returns the region that it ends in.
+#[cold]
+fn add_in_pieces(
+    memory: &Memory,
+    spans: &mut Vec<Span>,
+    mut address: u64,
+    mut len: u32,
+) -> Result<u32, Fault> {
+    let mut hint = 0;
+    while len > 0 {
+        let here = memory.contiguous(Address(address)).min(u64::from(len)) as u32;
+        if here == 0 {
+            return Err(Fault::BadAddress);
+        }
+        let span = memory.locate(Address(address), here, &mut hint).ok_or(Fault::BadAddress)?;
+        spans.push(span);
+        len -= here;
+        address = address.wrapping_add(u64::from(here));
+    }
+    Ok(hint)
 }
 
 /// An indirect table: in one piece as a rule, over two regions' border at worst.
