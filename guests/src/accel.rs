@@ -1,7 +1,7 @@
 //! Whether KVM truly boots a stock kernel here.
 //!
 //! `/dev/kvm` may exist, open, and yet hang a guest in its firmware (nested machines do that). So a
-//! guest is booted once, and the verdict is kept until the host boots anew or the image changes.
+//! guest is booted once, and the verdict is kept until the host boots anew.
 
 use crate::guest::{Accel, Guest, GuestSpec};
 use crate::place::{Image, Scratch, cache};
@@ -22,10 +22,10 @@ pub fn probe(image: &Image, mut progress: impl FnMut(&str)) -> Result<(Accel, St
         return Ok((Accel::Tcg, format!("TCG (emulation): /dev/kvm does not open: {error}")));
     }
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let subject = format!("{} {}", boot.trim(), image.kernel.display());
+    let subject = boot.trim();
     let file = cache()?.join("kvm-verdict");
     let remembered = std::fs::read_to_string(&file).unwrap_or_default();
-    let works = match remembered.strip_prefix(&subject).map(str::trim) {
+    let works = match remembered.strip_prefix(subject).map(str::trim) {
         Some("works") => true,
         Some("hangs") => false,
         _ => {

@@ -95,17 +95,22 @@ impl Guest {
             // Five-level page tables cost an emulated walk more, and no guest of 256 MiB needs them.
             Accel::Tcg => ("tcg,thread=multi", "max,la57=off"),
         };
-        let memory = match spec.pluggable_mib {
-            0 => format!("{}M", spec.memory_mib),
-            more => format!("{}M,slots=4,maxmem={}M", spec.memory_mib, spec.memory_mib + more),
-        };
         let mut command = in_tree("qemu-system-x86_64");
         command
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-name", &spec.name])
-            .args(["-machine", "q35,memory-backend=ram,hpet=off,vmport=off"])
-            .args(["-accel", accel, "-cpu", cpu, "-smp", &spec.smp.to_string(), "-m", &memory])
-            .arg("-object")
-            .arg(format!("memory-backend-memfd,id=ram,size={}M,share=on", spec.memory_mib))
+            .args(["-machine", "q35,hpet=off,vmport=off", "-accel", accel, "-cpu", cpu])
+            .args(["-smp", &spec.smp.to_string()]);
+        // `standpipe qemu-args` says how memory is shared; a guest without a server is told here.
+        if !spec.qemu_args.iter().any(|word| word == "-m") {
+            command
+                .args(["-object", &format!("memory-backend-memfd,id=mem,size={}M,share=on", spec.memory_mib)])
+                .args(["-machine", "memory-backend=mem", "-m", &format!("{}M", spec.memory_mib)]);
+        }
+        command.args(&spec.qemu_args);
+        if spec.pluggable_mib > 0 {
+            command.args(["-m", &format!("slots=4,maxmem={}M", spec.memory_mib + spec.pluggable_mib)]);
+        }
+        command
             .arg("-kernel")
             .arg(&image.kernel)
             .arg("-initrd")
@@ -114,7 +119,7 @@ impl Guest {
             // A panic boots the guest anew at once. The rest shortens the boot of an emulated guest.
             .arg(
                 "console=ttyS0 loglevel=4 panic=-1 nokaslr mitigations=off random.trust_cpu=on \
-                 tsc=reliable no_timer_check cryptomgr.notests raid=noautodetect net.ifnames=0",
+                 tsc=reliable no_timer_check memhp_default_state=online_movable cryptomgr.notests raid=noautodetect net.ifnames=0",
             )
             .arg("-serial")
             .arg(format!("file:{}", spec.files.join(format!("{}.console", spec.name)).display()))
@@ -130,7 +135,6 @@ impl Guest {
             .args(["-device", "virtserialport,bus=agentbus.0,chardev=agent,name=standpipe.agent"])
             .arg("-qmp")
             .arg(format!("unix:{},server=on,wait=off", qmp_socket.display()))
-            .args(&spec.qemu_args)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors);

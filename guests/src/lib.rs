@@ -6,7 +6,7 @@
 //! - [`Server`] is `standpipe keep -- standpipe serve`, whose worker can be killed.
 //! - [`World`] is a site description with its server and guests. It can also be built from QEMU's
 //!   own devices: a test that fails there is wrong itself.
-//! - [`cases`] are the tests, [`torture`] the crash test.
+//! - [`cases`] are the tests, [`torture`] the crash test, [`demo`] what `script/demo` shows.
 //!
 //! Everything here needs root: QEMU runs in a Debian tree, by chroot in a mount namespace.
 
@@ -16,6 +16,7 @@ pub mod accel;
 mod agent;
 mod base64;
 pub mod cases;
+pub mod demo;
 mod failure;
 pub mod guest;
 pub mod load;

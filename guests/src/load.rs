@@ -1,6 +1,7 @@
 //! Verified load in a guest: fio's own checksums for disks, a known stream for NICs.
 
 use crate::guest::{COMMAND_MAX, Guest, Job};
+use crate::world::eventually;
 use crate::{During, Failure, Result};
 use serde_json::Value;
 use std::time::Duration;
@@ -56,6 +57,24 @@ impl VerifiedWrites {
         read_verdict(&report, output)
     }
 
+    /// Starts the load, and comes back when it writes.
+    pub fn start(&self, guest: &Guest) -> Result<Job> {
+        let disk = self.device.trim_start_matches("/dev/");
+        let written = |guest: &Guest| -> Result<u64> {
+            let text = guest.check(&format!("awk '{{ print $5 }}' /sys/block/{disk}/stat"))?;
+            text.trim().parse().during(format!("the statistics of {disk} say {text}"))
+        };
+        let before = written(guest)?;
+        let job = guest.spawn(&self.command())?;
+        eventually("the load writes", COMMAND_MAX, || {
+            if job.finished() {
+                return Err(Failure::new("the load ended before it wrote anything"));
+            }
+            Ok(written(guest)? > before)
+        })?;
+        Ok(job)
+    }
+
     /// Runs all passes to their end.
     pub fn run(&self, guest: &Guest, timeout: Duration) -> Result<Verdict> {
         let output = guest.run(&self.command(), timeout)?;
@@ -64,7 +83,7 @@ impl VerifiedWrites {
 
     /// Lets a load that was started with `spawn` end where it is.
     pub fn stop(&self, guest: &Guest, job: Job) -> Result<Verdict> {
-        guest.run(&format!("pkill -INT -f 'name=verify --filename={}'", self.device), COMMAND_MAX)?;
+        guest.check(&format!("pkill -INT -f 'name=verify --filename={}'", self.device))?;
         let output = job.wait(COMMAND_MAX)?;
         self.verdict(guest, &output.stdout)
     }
@@ -112,7 +131,7 @@ impl Stream {
     pub fn send(&self, from: &Guest, to: &Guest, address: &str, timeout: Duration) -> Result<Verdict> {
         let bytes = u64::from(self.mib) << 20;
         let receiver = to.spawn(&format!(
-            "nc -l -p {} >/tmp/stream.{1} </dev/null; wc -c </tmp/stream.{1}; {2} | cmp -l - /tmp/stream.{1} 2>/dev/null | wc -l; rm -f /tmp/stream.{1}",
+            "socat -u TCP-LISTEN:{},reuseaddr OPEN:/tmp/stream.{1},creat,trunc; wc -c </tmp/stream.{1}; {2} | cmp -l - /tmp/stream.{1} 2>/dev/null | wc -l; rm -f /tmp/stream.{1}",
             self.port,
             self.port,
             reference(self.mib)
@@ -122,7 +141,8 @@ impl Stream {
             self.port
         );
         to.check(&listening)?;
-        let sender = from.run(&format!("{} | nc {address} {}", reference(self.mib), self.port), timeout)?;
+        let sender =
+            from.run(&format!("{} | socat -u - TCP:{address}:{}", reference(self.mib), self.port), timeout)?;
         let received = receiver.wait(timeout)?.stdout;
         let figures: Vec<u64> = received.lines().filter_map(|line| line.trim().parse().ok()).collect();
         let [arrived, wrong] = figures[..] else {

@@ -1,16 +1,18 @@
 //! `standpipe-guests`: the tests in real guests, one by one or all, and the crash test.
 
 use standpipe_guests::cases::{self, Case};
+use standpipe_guests::site::DiskModel;
 use standpipe_guests::torture::{Model, torture};
-use standpipe_guests::{Against, Bench, Failure, Image, Result, accel};
+use standpipe_guests::{Against, Bench, Failure, Image, Result, World, accel, demo};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const USAGE: &str = "usage:
   standpipe-guests list                          the tests and what they show
   standpipe-guests test [OPTIONS] NAME...|all    run tests
       --long              longer runs, and 200 kills in the crash tests
       --against qemu      QEMU's own devices instead of Standpipe: checks the tests themselves
+  standpipe-guests run [--against qemu] COMMAND  boot a guest with two disks and a NIC, run a shell command in it
   standpipe-guests torture --model virtio-scsi|virtio-blk|virtio-net|all --kills N
                                                  kill the worker under verified load
   standpipe-guests demo                          what script/demo shows
@@ -28,6 +30,9 @@ fn main() -> ExitCode {
             Ok(true)
         }
         ["test", rest @ ..] => test(rest),
+        ["run", command] => run(command, Against::Standpipe),
+        ["run", "--against", "qemu", command] => run(command, Against::Qemu),
+        ["demo"] => demo::demo().map(|()| true),
         ["torture", rest @ ..] => torture_command(rest),
         _ => Err(Failure::new(USAGE)),
     };
@@ -97,6 +102,23 @@ fn test(words: &[&str]) -> Result<bool> {
     }
     println!("guests: {passed} passed, {failed} failed");
     Ok(failed == 0)
+}
+
+fn run(command: &str, against: Against) -> Result<bool> {
+    let bench = prepare(against, false)?;
+    let world = World::open(&bench, "run", |site| {
+        site.volume("first", 256)
+            .volume("second", 256)
+            .network("lan", 1500, None)
+            .disk("web1", "disk0", DiskModel::Scsi, &["first"])
+            .disk("web1", "disk1", DiskModel::Blk, &["second"])
+            .nic("web1", "nic0", "lan", 1, 1)
+    })?;
+    let guest = world.boot("web1")?;
+    let output = guest.run(command, Duration::from_secs(3600))?;
+    print!("{}", output.stdout);
+    guest.shutdown()?;
+    Ok(output.status == 0)
 }
 
 fn torture_command(words: &[&str]) -> Result<bool> {

@@ -193,13 +193,9 @@ impl Server {
     }
 
     /// What the server says QEMU has to be given for a VM.
-    pub fn qemu_args(&self, vm: &str) -> Result<Vec<String>> {
-        let text = self.cli(&["qemu-args", vm])?;
-        Ok(text
-            .split_whitespace()
-            .filter(|word| *word != "\\")
-            .map(|word| word.trim_matches('\'').to_string())
-            .collect())
+    pub fn qemu_args(&self, vm: &str, memory_mib: u32) -> Result<Vec<String>> {
+        let text = self.cli(&["qemu-args", vm, "--memory", &format!("{memory_mib}MiB")])?;
+        Ok(text.split_whitespace().map(String::from).collect())
     }
 
     /// Ends the keeper, and with it the worker.

@@ -15,7 +15,7 @@ use crate::site::DiskModel;
 use crate::world::{Bench, World};
 use crate::{During, Failure, Result};
 use std::fmt;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Model {
@@ -120,7 +120,7 @@ impl Probe {
     /// Ends the probe and gives its samples.
     pub fn stop(self, guest: &Guest) -> Result<Vec<Sample>> {
         let name = if self.disk { "fio --name=probe" } else { "ping -n -D" };
-        guest.run(&format!("pkill -INT -f '{name}'"), COMMAND_MAX)?;
+        guest.check(&format!("pkill -INT -f '{name}'"))?;
         self.job.wait(COMMAND_MAX).during("stopping the probe")?;
         // fio's log: milliseconds, nanoseconds, ...; ping: the time of a reply in brackets, of which the
         // gaps count.
@@ -296,7 +296,7 @@ fn disk(
     })?;
     let guest = world.boot("web1")?;
     let load = VerifiedWrites { device: disk.device().into(), region_mib: 32, depth: 16, passes: 100_000 };
-    let job = guest.spawn(&load.command())?;
+    let job = load.start(&guest)?;
     let probe = Probe::disk(&guest, disk.device(), 96)?;
     std::thread::sleep(Duration::from_secs(3));
     let moments = kill_again_and_again(&world, &[&guest], kills, seed, progress)?;
@@ -370,15 +370,22 @@ fn net(bench: &Bench, kills: u32, seed: u64, progress: &mut dyn FnMut(u32)) -> R
     Ok(toll(Model::Net, &moments, &samples, verdict, vms_lost, seed))
 }
 
-/// Kills the worker once under a running probe, and gives the longest pause around the kill.
-pub fn one_kill(world: &World, guest: &Guest, probe: Probe) -> Result<f64> {
-    let started = Instant::now();
+/// Does something to the server under running probes, one in each guest named, and gives the longest
+/// pause that each saw from that moment until the server answered again and a second more.
+pub fn disturb(guests: &[&Guest], probes: Vec<Probe>, act: impl FnOnce() -> Result<()>) -> Result<Vec<f64>> {
     let moment = now_ms();
-    world.server().kill_worker()?;
-    world.server().wait_answer()?;
-    std::thread::sleep(Duration::from_millis(1500).saturating_sub(started.elapsed()));
-    let samples = probe.stop(guest)?;
-    Ok(pauses(&samples, &[moment]).0[0])
+    act()?;
+    let done = now_ms();
+    std::thread::sleep(Duration::from_millis(WINDOW_MS as u64));
+    let mut longest = Vec::new();
+    for (guest, probe) in guests.iter().zip(probes) {
+        let samples = probe.stop(guest)?;
+        // An action that takes longer than a window is as many moments as it has windows.
+        let moments: Vec<f64> =
+            (0..).map(|n| moment + f64::from(n) * WINDOW_MS).take_while(|at| *at <= done).collect();
+        longest.push(pauses(&samples, &moments).0.into_iter().fold(0.0, f64::max));
+    }
+    Ok(longest)
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ impl World {
     pub fn spec(&self, vm: &str) -> Result<GuestSpec> {
         let mut spec = GuestSpec::new(vm, self.bench.accel, &self.scratch.files, &self.scratch.sockets);
         spec.qemu_args = match &self.server {
-            Some(server) => server.qemu_args(vm)?,
+            Some(server) => server.qemu_args(vm, spec.memory_mib)?,
             None => self.own_devices(vm)?,
         };
         Ok(spec)
@@ -182,7 +182,11 @@ impl World {
         let volume = luns.pop().during("the controller has no LUN")?;
         match &self.server {
             Some(server) => server.apply(&self.site),
-            None => guest.qmp(json!({"execute": "device_del", "arguments": {"id": volume}})).map(drop),
+            None => {
+                guest.qmp(json!({"execute": "device_del", "arguments": {"id": volume}}))?;
+                guest.wait_event("DEVICE_DELETED", Duration::from_secs(60))?;
+                guest.qmp(json!({"execute": "blockdev-del", "arguments": {"node-name": volume}})).map(drop)
+            }
         }
     }
 

@@ -66,16 +66,11 @@ fn works(guest: &Guest) -> Result<()> {
     Ok(())
 }
 
-/// Starts writes on both disks that never end by themselves, and lets them get going.
+/// Starts writes on both disks that never end by themselves.
 fn start_load(guest: &Guest) -> Result<()> {
-    guest.spawn(&load("/dev/sda", ENDLESS).command())?;
-    guest.spawn(&load("/dev/vda", ENDLESS).command())?;
-    std::thread::sleep(Duration::from_secs(3));
-    let busy = guest.check("cat /sys/block/sda/stat /sys/block/vda/stat | awk '{ print $5 }'")?;
-    ensure!(
-        busy.lines().all(|writes| writes.trim().parse::<u64>().is_ok_and(|n| n > 0)),
-        "the load does not write: {busy}"
-    );
+    load("/dev/sda", ENDLESS).start(guest)?;
+    load("/dev/vda", ENDLESS).start(guest)?;
+    std::thread::sleep(Duration::from_secs(1));
     Ok(())
 }
 
@@ -85,7 +80,7 @@ pub fn driver_reload(bench: &Bench) -> Result<String> {
     let rounds = if bench.long { 20 } else { 3 };
     for (busy, driver, device) in [("/dev/vda", "virtio_scsi", "sda"), ("/dev/sda", "virtio_blk", "vda")] {
         let load = load(busy, ENDLESS);
-        let job = guest.spawn(&load.command())?;
+        let job = load.start(&guest)?;
         for _ in 0..rounds {
             guest.check_within(
                 &format!(
@@ -126,7 +121,7 @@ pub fn queue_reset(bench: &Bench) -> Result<String> {
     let (world, guest) = disks(bench, "queue-reset")?;
     let worker = world.worker()?;
     let load = load("/dev/sda", ENDLESS);
-    let job = guest.spawn(&load.command())?;
+    let job = load.start(&guest)?;
     let resets = if bench.long { 50 } else { 5 };
     for _ in 0..resets {
         std::thread::sleep(Duration::from_millis(500));
@@ -212,7 +207,7 @@ pub fn memory_hotplug(bench: &Bench) -> Result<String> {
     let guest = Guest::boot(&bench.image, spec)?;
     let worker = world.worker()?;
     let load = load("/dev/sda", ENDLESS);
-    let job = guest.spawn(&load.command())?;
+    let job = load.start(&guest)?;
     std::thread::sleep(Duration::from_secs(2));
     let rounds = if bench.long { 10 } else { 2 };
     for _ in 0..rounds {

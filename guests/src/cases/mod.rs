@@ -5,7 +5,7 @@ mod disk;
 mod life;
 mod net;
 
-pub(crate) use net::{OTHER, two_guests as reach_two};
+pub(crate) use net::{OTHER, address, reach, two_guests as reach_two};
 
 use crate::Result;
 use crate::world::{Against, Bench};
