@@ -15,6 +15,9 @@ compile_error!("rings and ledgers are read in place as little-endian numbers");
 pub struct Window {
     start: NonNull<u8>,
     len: usize,
+    /// The length for numbers of 1, 2, 4 and 8 bytes: zero where the start is not aligned for them,
+    /// so that an access needs one comparison, and its offset's alignment is visible beforehand.
+    lens: [usize; 4],
     mapping: Arc<Mapping>,
 }
 
@@ -73,7 +76,12 @@ impl Window {
         }
         // SAFETY: `offset` is within the mapping, or one past its end when `len` is zero.
         let start = NonNull::new(unsafe { mapping.as_ptr().add(offset) })?;
-        Some(Self { start, len, mapping })
+        Some(Self::at_start(start, len, mapping))
+    }
+
+    fn at_start(start: NonNull<u8>, len: usize, mapping: Arc<Mapping>) -> Self {
+        let aligned = |to: usize| if (start.as_ptr() as usize).is_multiple_of(to) { len } else { 0 };
+        Self { start, len, lens: [len, aligned(2), aligned(4), aligned(8)], mapping }
     }
 
     /// Zeroed memory of this process alone.
@@ -110,7 +118,7 @@ impl Window {
         }
         // SAFETY: within this window, hence within the mapping.
         let start = unsafe { self.start.add(offset) };
-        Some(Self { start, len, mapping: Arc::clone(&self.mapping) })
+        Some(Self::at_start(start, len, Arc::clone(&self.mapping)))
     }
 
     #[inline(always)]
@@ -123,6 +131,18 @@ impl Window {
         Some(unsafe { self.start.as_ptr().add(offset) })
     }
 
+    /// Where a number lies, if it lies within the window and is aligned.
+    #[inline(always)]
+    fn number(&self, offset: usize, size: usize) -> Option<*mut u8> {
+        let len = self.lens[size.trailing_zeros() as usize];
+        if !offset.is_multiple_of(size) || offset.checked_add(size)? > len {
+            return None;
+        }
+        // SAFETY: `offset + size` is at most `len`, which is the window's or zero, and the window
+        // lies in a mapping that it keeps alive.
+        Some(unsafe { self.start.as_ptr().add(offset) })
+    }
+
     #[inline(always)]
     fn load_ordered<T>(
         &self,
@@ -131,17 +151,15 @@ impl Window {
         none: T,
         load: impl Fn(*mut u8, Ordering) -> T,
     ) -> T {
-        match self.at(offset, size_of::<T>()) {
-            Some(at) if (at as usize).is_multiple_of(size_of::<T>()) => load(at, order),
-            _ => none,
+        match self.number(offset, size_of::<T>()) {
+            Some(at) => load(at, order),
+            None => none,
         }
     }
 
     #[inline(always)]
     fn store_ordered<T>(&self, offset: usize, store: impl Fn(*mut u8)) {
-        if let Some(at) = self.at(offset, size_of::<T>())
-            && (at as usize).is_multiple_of(size_of::<T>())
-        {
+        if let Some(at) = self.number(offset, size_of::<T>()) {
             #[cfg(feature = "crash-points")]
             crash::point();
             store(at);
@@ -166,13 +184,14 @@ impl Window {
     /// A descriptor: 16 bytes as two numbers.
     #[inline(always)]
     pub fn load_desc(&self, offset: usize) -> [u64; 2] {
-        match self.at(offset, 16) {
-            Some(at) if (at as usize).is_multiple_of(8) => {
-                let pair = at.cast::<AtomicU64>();
-                // SAFETY: `at` is aligned and within the live mapping for two numbers.
-                unsafe { [(*pair).load(Ordering::Relaxed), (*pair.add(1)).load(Ordering::Relaxed)] }
-            }
-            _ => [0; 2],
+        let end = offset.checked_add(16);
+        if !offset.is_multiple_of(8) || end.is_none_or(|end| end > self.lens[3]) {
+            return [0; 2];
+        }
+        // SAFETY: `offset + 16` is at most the window's length, and the window's start is aligned.
+        unsafe {
+            let pair = self.start.as_ptr().add(offset).cast::<AtomicU64>();
+            [(*pair).load(Ordering::Relaxed), (*pair.add(1)).load(Ordering::Relaxed)]
         }
     }
 

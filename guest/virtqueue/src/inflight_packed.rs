@@ -21,6 +21,7 @@ use guest_memory::Window;
 
 use crate::Fault;
 use crate::position::Position;
+use crate::walk::packed_word;
 
 const VERSION_AT: usize = 8;
 const DESC_NUM_AT: usize = 10;
@@ -194,7 +195,7 @@ impl Inflight {
             if end != Some(last) {
                 return None;
             }
-            let (_, _, id, _) = self.descriptor(last);
+            let id = packed_word(self.descriptor(last).1).1;
             let entry = &mut self.entries[usize::from(head)];
             (entry.state, entry.id) = (State::Taken, id);
             slots += u32::from(num);
@@ -221,33 +222,32 @@ impl Inflight {
         self.entries.get(usize::from(at)).map_or(u16::MAX, |entry| entry.next)
     }
 
-    /// Copies a descriptor into a free entry. Nothing says yet that it is in flight.
+    /// Copies a descriptor into a free entry: its address, and its second word as in the ring. The
+    /// entry has the word's halves the other way round. Nothing says yet that it is in flight.
     #[inline(always)]
-    pub fn copy(&self, at: u16, address: u64, len: u32, id: u16, flags: u16) {
-        if let Some(header) = &self.header {
-            let word = u64::from(id) | u64::from(flags) << 16 | u64::from(len) << 32;
-            header.window.store_release_u64(entry(at) + DESCRIPTOR_IN_ENTRY, word);
-            header.window.store_release_u64(entry(at) + DESCRIPTOR_IN_ENTRY + 8, address);
+    pub fn copy(&self, at: u16, address: u64, word: u64) {
+        if let Some(Header { window }) = &self.header {
+            window.store_release_u64(entry(at) + DESCRIPTOR_IN_ENTRY, word.rotate_left(32));
+            window.store_release_u64(entry(at) + DESCRIPTOR_IN_ENTRY + 8, address);
         }
     }
 
-    /// A copied descriptor: address, length, id, flags.
-    pub fn descriptor(&self, at: u16) -> (u64, u32, u16, u16) {
-        let Some(header) = &self.header else { return (0, 0, 0, 0) };
-        let word = header.window.load_u64(entry(at) + DESCRIPTOR_IN_ENTRY);
-        let address = header.window.load_u64(entry(at) + DESCRIPTOR_IN_ENTRY + 8);
-        (address, (word >> 32) as u32, word as u16, (word >> 16) as u16)
+    /// A copied descriptor: its address, and its second word as in the ring.
+    pub fn descriptor(&self, at: u16) -> (u64, u64) {
+        let Some(Header { window }) = &self.header else { return (0, 0) };
+        let word = window.load_u64(entry(at) + DESCRIPTOR_IN_ENTRY).rotate_left(32);
+        (window.load_u64(entry(at) + DESCRIPTOR_IN_ENTRY + 8), word)
     }
 
     /// The request whose `num` descriptors were copied is in flight: its head is `first_free`, its
-    /// last entry `last`.
+    /// last entry `last`, and `free` is the first entry behind it.
     #[inline(always)]
-    pub fn taken(&mut self, last: u16, num: u16, id: u16) -> u16 {
-        let head = self.free_head;
-        let next = self.next(head);
-        self.free_head = self.next(last);
-        if let Some(slot) = self.entries.get_mut(usize::from(head)) {
-            *slot = Entry { next, last, num, id, state: State::Taken };
+    pub fn taken(&mut self, last: u16, free: u16, num: u16, id: u16) -> u16 {
+        let head = core::mem::replace(&mut self.free_head, free);
+        let mut next = 0;
+        if let Some(entry) = self.entries.get_mut(usize::from(head)) {
+            next = entry.next;
+            *entry = Entry { next, last, num, id, state: State::Taken };
         }
         if let Some(Header { window }) = &self.header {
             window.store_release_u64(entry(head) + COUNTER_IN_ENTRY, self.counter);
@@ -261,6 +261,7 @@ impl Inflight {
     }
 
     /// Notes what is about to be published: these requests end, and the used position goes on.
+    #[inline(always)]
     pub fn publishing(&mut self, heads: impl Iterator<Item = u16>, new: Position, old: Position) {
         let old_free = self.free_head;
         for head in heads {
@@ -281,6 +282,7 @@ impl Inflight {
     }
 
     /// The guest can see their end.
+    #[inline(always)]
     pub fn published(&mut self, heads: impl Iterator<Item = u16>, used: Position) {
         for head in heads {
             if let Some(slot) = self.entries.get_mut(usize::from(head)) {

@@ -190,69 +190,35 @@ impl Packed {
         if !self.avail.is_available((first >> 48) as u16) {
             return Ok(Popped::Nothing);
         }
-        let room = self.size.saturating_sub(self.taken_slots).saturating_sub(self.staged_slots);
+        let room = self.size.wrapping_sub(self.taken_slots).wrapping_sub(self.staged_slots);
         if room == 0 {
             return Err(Fault::AvailRunaway);
         }
-        let (count, id, last) = self.walk(memory, chain, first, room)?;
-        let head = match &mut self.order {
-            Notes::Any { inflight, .. } => inflight.taken(last, count, id),
+        let ring = Slots { desc: &self.desc, size: self.size, indirect: self.indirect };
+        let from = self.avail.index;
+        let (count, head) = match &mut self.order {
+            Notes::Any { inflight, .. } => {
+                let (mut entry, mut last) = (inflight.first_free(), 0);
+                let copy = |address, word| {
+                    inflight.copy(entry, address, word);
+                    last = entry;
+                    entry = inflight.next(entry);
+                };
+                let (count, id) = ring.collect(memory, &mut self.hints, chain, from, first, room, copy)?;
+                (count, inflight.taken(last, entry, count, id))
+            }
             Notes::InOrder { taken, .. } => {
-                taken[usize::from(self.avail.index)] = Taken { word: first, count, id };
-                self.avail.index
+                let (count, id) =
+                    ring.collect(memory, &mut self.hints, chain, from, first, room, |_, _| {})?;
+                taken[usize::from(from)] = Taken { word: first, count, id };
+                (count, from)
             }
         };
         chain.head = head;
         chain.count = count;
-        self.taken_slots += count;
+        self.taken_slots = self.taken_slots.wrapping_add(count);
         self.avail = self.avail.after(count, self.size);
         Ok(Popped::New)
-    }
-
-    /// Collects a chain; returns its number of slots, its buffer id and the last entry that was
-    /// written of the table of requests in flight.
-    #[inline(always)]
-    fn walk(
-        &mut self,
-        memory: &Memory,
-        chain: &mut Chain,
-        first: u64,
-        room: u16,
-    ) -> Result<(u16, u16, u16), Fault> {
-        let mut walk = Walk::new(memory, self.hints, &mut chain.spans);
-        let mut slot = self.avail.index;
-        let mut word = first;
-        let mut entry = match &self.order {
-            Notes::Any { inflight, .. } => inflight.first_free(),
-            Notes::InOrder { .. } => 0,
-        };
-        let mut count = 0;
-        while count < room {
-            count += 1;
-            let address = self.desc.load_u64(16 * usize::from(slot));
-            let (len, id, flags) = packed_word(word);
-            if let Notes::Any { inflight, .. } = &self.order {
-                inflight.copy(entry, address, len, id, flags);
-            }
-            if flags & INDIRECT != 0 {
-                indirect(&mut walk, self.indirect, address, len, flags)?;
-            } else {
-                walk.add(address, len, flags & WRITE != 0)?;
-            }
-            if flags & NEXT == 0 {
-                (chain.writable_from, self.hints) = walk.finish()?;
-                return Ok((count, id, entry));
-            }
-            if let Notes::Any { inflight, .. } = &self.order {
-                entry = inflight.next(entry);
-            }
-            slot += 1;
-            if slot == self.size {
-                slot = 0;
-            }
-            word = self.desc.load_u64(second_word(slot));
-        }
-        Err(if room == self.size { Fault::Loop } else { Fault::AvailRunaway })
     }
 
     pub fn unpop(&mut self, chain: &Chain) {
@@ -291,7 +257,7 @@ impl Packed {
         let word = u64::from(written) | u64::from(id) << 32 | u64::from(flags) << 48;
         self.staged.push(Staged { head, slot: self.staged_to.index, word });
         self.taken_slots = self.taken_slots.saturating_sub(count);
-        self.staged_slots += count;
+        self.staged_slots = self.staged_slots.wrapping_add(count);
         self.staged_to = self.staged_to.after(count, self.size);
     }
 
@@ -372,6 +338,57 @@ impl Packed {
     }
 }
 
+/// The ring's slots, for a walk.
+struct Slots<'a> {
+    desc: &'a Window,
+    size: u16,
+    indirect: bool,
+}
+
+impl Slots<'_> {
+    /// Collects the chain whose first descriptor's second word is `first`, in at most `room` slots,
+    /// and shows each descriptor to `copy`; returns its number of slots and its buffer id.
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "inlined twice; they are registers, not a concept")]
+    fn collect(
+        &self,
+        memory: &Memory,
+        hints: &mut Hints,
+        chain: &mut Chain,
+        from: u16,
+        first: u64,
+        room: u16,
+        mut copy: impl FnMut(u64, u64),
+    ) -> Result<(u16, u16), Fault> {
+        let mut walk = Walk::new(memory, *hints, &mut chain.spans);
+        let (mut slot, mut word, mut left) = (from, first, room);
+        loop {
+            let address = self.desc.load_u64(16 * usize::from(slot));
+            let (len, id, flags) = packed_word(word);
+            copy(address, word);
+            if flags & INDIRECT != 0 {
+                indirect(&mut walk, self.indirect, address, len, flags)?;
+            } else {
+                walk.add(address, len, flags & WRITE != 0)?;
+            }
+            left = left.wrapping_sub(1);
+            if flags & NEXT == 0 {
+                (chain.writable_from, *hints) = walk.finish()?;
+                return Ok((room.wrapping_sub(left), id));
+            }
+            if left == 0 {
+                return Err(if room == self.size { Fault::Loop } else { Fault::AvailRunaway });
+            }
+            slot = slot.wrapping_add(1);
+            if slot == self.size {
+                slot = 0;
+            }
+            word = self.desc.load_u64(second_word(slot));
+        }
+    }
+}
+
+#[inline(always)]
 fn indirect(walk: &mut Walk<'_>, allowed: bool, address: u64, len: u32, flags: u16) -> Result<(), Fault> {
     if !allowed {
         return Err(Fault::IndirectRefused);
@@ -395,7 +412,8 @@ fn walk_again(
     let count = inflight.entries.get(usize::from(head)).map_or(0, |entry| entry.num);
     let mut at = head;
     for _ in 0..count {
-        let (address, len, _, flags) = inflight.descriptor(at);
+        let (address, word) = inflight.descriptor(at);
+        let (len, _, flags) = packed_word(word);
         if flags & INDIRECT != 0 {
             indirect(&mut walk, allowed, address, len, flags)?;
         } else {
