@@ -13,6 +13,13 @@
 //! - [`Store`]: where the site is kept; [`Controller`]: store and engine as
 //!   one. At start: `Store::open(state_dir)`, `Controller::new(store, engine)`,
 //!   `controller.start(config)`.
+//! - [`api`]: version 1 over HTTP and JSON. [`api::listen`] makes the socket,
+//!   [`api::serve`] serves it in the calling thread, [`api::openapi_json`] is
+//!   its document.
+//! - [`client`]: [`Client`], blocking calls to it.
+//! - [`cli`]: the command line. The binary is [`cli::run`] with a
+//!   [`cli::Daemon`] for `serve` and `keep`.
+//! - [`transfer`]: raw images in and out of volumes, holes as holes.
 //! - [`Problem`]: what is wrong, where, and how to mend it.
 #![forbid(unsafe_code)]
 

@@ -175,9 +175,13 @@ impl<'a> Target<'a> {
     /// The next bytes of the image.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Problem> {
         self.room(bytes.len() as u64)?;
+        // Grains of the target, wherever the pieces of the stream begin.
+        let into = (self.position % GRAIN_BYTES as u64) as usize;
+        let first = (GRAIN_BYTES - into).min(bytes.len());
+        let (head, rest) = bytes.split_at(first);
         let mut run = 0..0;
         let mut offset = 0;
-        for grain in bytes.chunks(GRAIN_BYTES) {
+        for grain in std::iter::once(head).chain(rest.chunks(GRAIN_BYTES)) {
             let end = offset + grain.len();
             let skip = self.sparse && grain.iter().all(|byte| *byte == 0);
             if skip {

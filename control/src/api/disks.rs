@@ -345,8 +345,8 @@ pub(super) async fn import(
     let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
     let (sender, mut receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
     let work = blocking(&controller, move |c| import_stream(c, &name, length, &mut receiver));
-    let feed = async move {
-        let mut body = request.into_body();
+    let mut body = request.into_body();
+    let receive = async |sender: &mpsc::Sender<Chunk>, body: &mut Stream| {
         loop {
             match body.frame().await {
                 None => {
@@ -365,7 +365,17 @@ pub(super) async fn import(
             }
         }
     };
+    let feed = async {
+        receive(&sender, &mut body).await;
+        // The end of the channel is how the other side learns of a broken stream.
+        drop(sender);
+    };
     let (moved, ()) = tokio::join!(work, feed);
+    if moved.is_err() {
+        // A connection that is closed while the client still sends loses the
+        // answer on the way. So go on receiving until it has read why.
+        tokio::spawn(async move { while let Some(Ok(_)) = body.frame().await {} });
+    }
     Ok(Json(moved?))
 }
 

@@ -2,7 +2,7 @@
 //! come from these definitions.
 
 use crate::site::{Mac, Size, SlotId};
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -295,7 +295,7 @@ pub enum Disk {
 }
 
 #[derive(Debug, Args)]
-#[group(id = "place", required = true, multiple = false, args = ["store", "path", "null"])]
+#[command(group(ArgGroup::new("place").required(true).args(["store", "path", "null"])))]
 pub struct DiskCreate {
     #[arg(value_name = "VOLUME")]
     pub name: String,
@@ -369,7 +369,7 @@ pub enum Nic {
 }
 
 #[derive(Debug, Args)]
-#[group(id = "change", required = true, multiple = true, args = ["network", "vlan", "trunk", "native"])]
+#[command(group(ArgGroup::new("change").required(true).multiple(true).args(["network", "vlan", "trunk", "native"])))]
 pub struct NicSet {
     #[arg(value_name = "VM.SLOT")]
     pub slot: SlotId,

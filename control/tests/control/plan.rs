@@ -1,10 +1,11 @@
 //! Plans against an engine that refuses what is out of order.
 
-use crate::engine::World;
+use crate::engine::{FakeEngine, World};
 use proptest::prelude::*;
 use standpipe_control::site::{Luns, Mac, Model, Naa, Network, Site, Size, Slot, Store, Uplink, Vm, Volume};
-use standpipe_control::{Kind, plan};
+use standpipe_control::{Controller, Kind, plan, store};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const VOLUMES: [&str; 4] = ["a", "b", "c", "d"];
 const NETWORKS: [&str; 3] = ["lan", "wan", "san"];
@@ -25,7 +26,7 @@ struct Draw {
 
 fn draw() -> impl Strategy<Value = Draw> {
     (
-        prop::collection::vec(prop::option::of((any::<bool>(), 1..4u64)), 4),
+        prop::collection::vec(prop::option::of((prop::bool::weighted(0.1), 1..4u64)), 4),
         prop::collection::vec(prop::option::of((1400..1403u32, prop::option::of(1..3u16))), 3),
         prop::collection::vec((0..4u8, 0..3u16), 4),
         prop::option::of(0..4u8),
@@ -48,7 +49,7 @@ fn draw() -> impl Strategy<Value = Draw> {
 
 /// A site that is right by construction. The identity of a volume is a
 /// function of its name, as it would be of its record.
-fn site(draw: &Draw) -> Site {
+fn site(draw: &Draw, more_blocks: u64) -> Site {
     let mut site = Site::default();
     site.server.lanes = Some(draw.lanes);
     let directory = "/volumes".into();
@@ -57,7 +58,7 @@ fn site(draw: &Draw) -> Site {
         if let Some((read_only, blocks)) = draw.volumes[index] {
             let volume = Volume {
                 store: Some("local".to_owned()),
-                size: Some(Size(blocks * 4096)),
+                size: Some(Size((blocks + more_blocks) * 4096)),
                 read_only,
                 naa: Some(Naa::from_random([index as u8; 16])),
                 ..Volume::default()
@@ -145,8 +146,8 @@ proptest! {
     /// that of a fresh start, a second plan is empty, and performing the steps
     /// again from the start of the list is harmless once all are done.
     #[test]
-    fn steps_lead_there_and_only_once(from in draw(), to in draw()) {
-        let (from, to) = (site(&from), site(&to));
+    fn steps_lead_there_and_only_once(from in draw(), to in draw(), more_blocks in prop::sample::select(vec![0, 3, 3, 3])) {
+        let (from, to) = (site(&from, 0), site(&to, more_blocks));
         prop_assert!(from.check().is_empty(), "{:?}", from.check());
         prop_assert!(plan(&to, &to).unwrap().is_empty());
         let mut world = World::default();
@@ -166,6 +167,34 @@ proptest! {
                 prop_assert!(shrink || attached, "{}", problem);
             }
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The engine fails at any step of a change. What was reached is kept, and
+    /// the same request then does the rest, as if nothing had happened.
+    #[test]
+    fn a_failed_change_can_be_finished(from in draw(), to in draw(), fail_after in 0..8usize) {
+        let (from, to) = (site(&from, 0), site(&to, 3));
+        let directory = tempfile::tempdir().unwrap();
+        let engine = Arc::new(FakeEngine::default());
+        let store = store::Store::open(directory.path()).unwrap();
+        let controller = Controller::new(store, engine.clone());
+        controller.apply(from, false).unwrap();
+        let Ok(whole) = controller.apply(to.clone(), true) else {
+            return Ok(());
+        };
+        *engine.fail_after.lock().unwrap() = Some(fail_after);
+        let first = controller.apply(to.clone(), false);
+        prop_assert_eq!(first.is_ok(), whole.steps.len() <= fail_after);
+        *engine.fail_after.lock().unwrap() = None;
+        controller.apply(to.clone(), false).unwrap();
+        prop_assert_eq!(controller.apply(to.clone(), false).unwrap().steps, vec![]);
+        let mut fresh = World::default();
+        perform(&mut fresh, &plan(&Site::default(), &to).unwrap());
+        prop_assert_eq!(&*engine.world.lock().unwrap(), &fresh);
     }
 }
 

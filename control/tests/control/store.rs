@@ -133,6 +133,7 @@ fn damage_is_found() {
             }
             Err(problem) => {
                 assert!(problem.what.contains("it was left as it is"), "{problem}");
+                assert!(fs::read(&file).unwrap() == bytes, "a damaged file was changed");
                 refused += 1;
             }
         }
