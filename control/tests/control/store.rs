@@ -41,6 +41,23 @@ fn what_is_saved_is_there_again() {
     assert_eq!(store.document(), &document);
 }
 
+/// What `kill -9` leaves: the file as it is while a daemon has it open.
+#[test]
+fn a_killed_daemons_store_opens_at_once() {
+    let (directory, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut store = Store::open(directory.path()).unwrap();
+    for round in 0..20 {
+        let mut document = Document { site: sample(), ..Document::default() };
+        document.site.server.lanes = Some(round + 1);
+        store.save(document.clone()).unwrap();
+        fs::copy(directory.path().join(FILE_NAME), other.path().join(FILE_NAME)).unwrap();
+        let started = Instant::now();
+        let left = Store::open(other.path()).unwrap();
+        assert!(started.elapsed() < Duration::from_secs(1));
+        assert_eq!(left.document(), &document);
+    }
+}
+
 #[test]
 fn a_store_is_one_daemons() {
     let directory = tempfile::tempdir().unwrap();
