@@ -31,12 +31,14 @@ impl Place {
         }
     }
 
-    /// As events name it, in flat space addressing: Linux takes the fourteen bits and nothing else.
+    /// As events name it: as REPORT LUNS lists it, with peripheral device addressing up to 255 and
+    /// flat space addressing above, since Linux takes the two bytes for the number (QUIRKS.md).
     pub fn encode(self) -> [u8; 8] {
         match self {
             Place::Unit { target, lun } => {
                 let [high, low] = (lun & LUN_MAX).to_be_bytes();
-                [1, target, 0x40 | high, low, 0, 0, 0, 0]
+                let method = if high == 0 { 0x00 } else { 0x40 };
+                [1, target, method | high, low, 0, 0, 0, 0]
             }
             Place::ReportLuns { target } => [1, target, 0xc1, 0x01, 0, 0, 0, 0],
         }

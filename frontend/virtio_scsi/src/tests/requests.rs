@@ -202,6 +202,8 @@ fn places() {
     for place in [Place::Unit { target: 3, lun: 258 }, Place::ReportLuns { target: 3 }] {
         assert_eq!(decode(place.encode()), Some(place));
     }
+    // As REPORT LUNS lists them: up to 255 without an addressing method.
+    assert_eq!(Place::Unit { target: 3, lun: 255 }.encode(), [1, 3, 0x00, 255, 0, 0, 0, 0]);
     assert_eq!(Place::Unit { target: 3, lun: 258 }.encode(), [1, 3, 0x41, 2, 0, 0, 0, 0]);
 }
 
