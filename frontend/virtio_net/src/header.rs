@@ -13,11 +13,15 @@ const GSO_TCPV6: u8 = 4;
 const GSO_UDP_L4: u8 = 5;
 const GSO_ECN: u8 = 0x80;
 
-/// Reads what a driver says of its frame, and holds it to what was negotiated (5.1.6.2.1).
+/// Nothing left undone, nothing to be read.
 #[inline]
+pub fn is_plain(raw: &[u8; 10]) -> bool {
+    raw[0] & NEEDS_CSUM == 0 && raw[1] == 0
+}
+
+/// Reads what a driver says of its frame, and holds it to what was negotiated (5.1.6.2.1).
 pub fn parse(raw: &[u8; 10], features: Features) -> Result<FrameFacts, Drop> {
-    // Nearly every small frame: nothing left undone.
-    if raw[0] & NEEDS_CSUM == 0 && raw[1] == 0 {
+    if is_plain(raw) {
         return Ok(FrameFacts::default());
     }
     let word = |at: usize| u16::from_le_bytes([raw[at], raw[at + 1]]);

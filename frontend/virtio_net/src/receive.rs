@@ -96,19 +96,22 @@ impl Scratch {
         if frame.header.len() > HEADER_MAX {
             return Err(Refused::Malformed);
         }
-        let room = &mut self.first[start..];
-        let header = rewrite.apply(frame.header, room).ok_or(Refused::Malformed)?;
-        let first_len = start + header;
         let body_len = match frame.body {
             Body::Guest(_, spans) => total(spans),
             Body::Bytes(bytes) => bytes.len() as u64,
         };
+        let change = match rewrite {
+            Rewrite::Keep | Rewrite::Replace(_) => 0,
+            Rewrite::Strip => -4,
+            Rewrite::Insert(_) => 4,
+        };
+        let header = frame.header.len().checked_add_signed(change).ok_or(Refused::Malformed)?;
+        let first_len = start + header;
         let needed = body_len.saturating_add(first_len as u64);
         if needed > u64::from(u32::MAX) {
             return Err(Refused::Malformed);
         }
         let virtio = header::encode(&frame.facts.after(rewrite), features);
-        self.first[..start].copy_from_slice(&virtio[..start]);
 
         let [buffer, ..] = &mut self.buffers[..] else { return Err(Refused::NoBuffer) };
         match queue.pop(memory, buffer) {
@@ -116,19 +119,28 @@ impl Scratch {
             Pop::Empty => return Err(Refused::NoBuffer),
             Pop::Broken(_) => return Err(Refused::Broken),
         }
-        // Nearly always one buffer in one piece is large enough.
+        // Nearly always the frame stays as it is, and one buffer in one piece is large enough.
         if let [span] = buffer.writable()
+            && rewrite == Rewrite::Keep
+            && start == 12
             && u64::from(span.len) >= needed
-            && let Some((now, rest)) = span.split_at(first_len as u32)
+            && let Some((front, rest)) = span.split_at(12)
+            && let Some((now, rest)) = rest.split_at(header as u32)
         {
-            let written = memory.write(now, &self.first[..first_len]).is_some()
+            let written = memory.write(front, &virtio).is_some()
+                && memory.write(now, frame.header).is_some()
                 && (body_len == 0 || copy(frame.body, memory, &[rest]) == body_len);
             if !written {
                 queue.unpop(buffer);
                 return Err(Refused::BadMemory);
             }
             queue.push(memory, buffer.head, needed as u32);
-            return Ok(((needed - start as u64) as u32, 1));
+            return Ok(((needed - 12) as u32, 1));
+        }
+        self.first[..start].copy_from_slice(&virtio[..start]);
+        if rewrite.apply(frame.header, &mut self.first[start..]) != Some(header) {
+            queue.unpop(&self.buffers[0]);
+            return Err(Refused::Malformed);
         }
         self.spread(features, queue, memory, frame.body, first_len, needed)
     }
