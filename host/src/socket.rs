@@ -162,6 +162,10 @@ impl Outbox {
         self.0.as_fd()
     }
 
+    pub fn into_fd(self) -> OwnedFd {
+        self.0
+    }
+
     /// Puts a reply in and sets the position to its start. Until the caller has noted that there
     /// is one, nobody sends it.
     pub fn fill(&self, reply: &[u8]) -> io::Result<()> {

@@ -1,0 +1,72 @@
+//! Which device brought the worker down.
+//!
+//! A panic in a lane is our own bug, but a guest found it and may find it again. The panic hook
+//! writes into the ledger of the slot that the lane was serving; a slot whose device has ended the
+//! worker several times within a minute is put in quarantine: its sockets stay open, so its VM
+//! lives, but nobody looks at its rings. A worker that is killed from outside blames nobody.
+
+use std::cell::RefCell;
+
+use guest_memory::Window;
+
+use crate::ledger::Ledger;
+
+/// Deaths within [`FORGIVEN_NANOS`] that lead to quarantine.
+pub const DEATHS_MAX: u32 = 3;
+/// A device that has behaved for this long starts anew.
+pub const FORGIVEN_NANOS: u64 = 60_000_000_000;
+
+thread_local!(static SERVING: RefCell<Option<Window>> = const { RefCell::new(None) });
+
+/// The lane turns to this slot.
+pub fn serving(certificate: Option<&Window>) {
+    SERVING.with_borrow_mut(|serving| serving.clone_from(&certificate.cloned()));
+}
+
+/// Makes every panic the end of the process, with the name of who was served in its ledger.
+pub fn install_hook() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let _ = SERVING.try_with(|serving| {
+            if let Ok(serving) = serving.try_borrow()
+                && let Some(certificate) = serving.as_ref()
+            {
+                certificate.store_u32(0, certificate.load_u32(0).saturating_add(1));
+                certificate.store_u64(8, host::process::now_nanos());
+            }
+        });
+        default(info);
+        std::process::abort();
+    }));
+}
+
+/// Whether a slot is to be left alone, and if not, forgets what is long ago.
+pub fn is_quarantined(ledger: &Ledger, now_nanos: u64) -> bool {
+    if ledger.deaths() >= DEATHS_MAX {
+        return true;
+    }
+    if ledger.deaths() > 0 && now_nanos.saturating_sub(ledger.last_death_nanos()) > FORGIVEN_NANOS {
+        ledger.forgive_deaths();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_deaths_are_too_many_and_old_ones_are_forgiven() {
+        let (ledger, _fd) = Ledger::create("blamed").unwrap();
+        let certificate = ledger.death_certificate().unwrap();
+        certificate.store_u32(0, 2);
+        certificate.store_u64(8, 1_000);
+        assert!(!is_quarantined(&ledger, 2_000));
+        assert_eq!(ledger.deaths(), 2);
+        certificate.store_u32(0, 3);
+        assert!(is_quarantined(&ledger, 2_000));
+        certificate.store_u32(0, 2);
+        assert!(!is_quarantined(&ledger, 1_001 + FORGIVEN_NANOS));
+        assert_eq!(ledger.deaths(), 0);
+    }
+}

@@ -1,0 +1,359 @@
+//! What the control plane asks for, given to the lanes. Which lane has what is decided here, once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use control::site::{Model, SlotId};
+use control::status::{NetworkStatus, Quarantined, SlotStatus, Status, VolumeStatus, Worker};
+use control::step::{Backing, Device, NetworkSpec, SlotSpec, Step, UplinkSpec, VolumeSpec};
+use control::{Engine, Problem};
+
+use crate::lane::volume;
+use crate::lane::{LaneHandle, UPLINK};
+use crate::vault::{Estate, Vault};
+
+#[derive(Default)]
+struct Objects {
+    volumes: BTreeMap<String, VolumeSpec>,
+    slots: BTreeMap<String, (SlotSpec, usize)>,
+    networks: BTreeMap<String, (NetworkSpec, usize)>,
+    uplinks: BTreeMap<(String, String), UplinkSpec>,
+    estate: Estate,
+}
+
+/// The daemon behind the control plane.
+pub struct Host {
+    lanes: Vec<LaneHandle>,
+    vault: Vault,
+    objects: Mutex<Objects>,
+    started: u64,
+    /// Says that the worker is to end; the main thread does it.
+    restart: crossbeam_channel::Sender<()>,
+}
+
+impl Host {
+    pub fn new(
+        lanes: Vec<LaneHandle>,
+        vault: Vault,
+        estate: Estate,
+        restart: crossbeam_channel::Sender<()>,
+    ) -> Self {
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        Self { lanes, vault, objects: Mutex::new(Objects { estate, ..Objects::default() }), started, restart }
+    }
+
+    fn objects(&self) -> MutexGuard<'_, Objects> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// After the stored site was taken up: what the last worker left and nobody claimed is closed.
+    pub fn settle_estate(&self) {
+        std::mem::take(&mut self.objects().estate).settle(&self.vault);
+    }
+
+    /// Every lane finishes what is under way at the disks and takes no more.
+    pub fn quiesce(&self) {
+        for lane in &self.lanes {
+            let _ = lane.call(|lane| lane.quiesce());
+        }
+    }
+
+    /// The lane with the fewest slots, as disks can go anywhere.
+    fn quietest(&self, objects: &Objects) -> usize {
+        let mut load = vec![0; self.lanes.len()];
+        for (_, lane) in objects.slots.values() {
+            load[*lane] += 1;
+        }
+        (0..load.len()).min_by_key(|lane| load[*lane]).unwrap_or(0)
+    }
+
+    fn volume(objects: &Objects, name: &str) -> Result<VolumeSpec, Problem> {
+        objects.volumes.get(name).cloned().ok_or_else(|| {
+            Problem::failed(format!("volume `{name}` could not be opened"))
+                .at(format!("disk.{name}"))
+                .hint("`standpipe status` says why; mend it and apply the site again")
+        })
+    }
+
+    fn network(objects: &Objects, name: &str) -> Result<usize, Problem> {
+        objects.networks.get(name).map(|(_, lane)| *lane).ok_or_else(|| {
+            Problem::failed(format!("network `{name}` could not be made")).at(format!("network.{name}"))
+        })
+    }
+
+    fn add_slot(
+        &self,
+        objects: &mut Objects,
+        spec: &SlotSpec,
+        left: HashMap<String, OwnedFd>,
+    ) -> Result<(), Problem> {
+        let (lane, volumes) = match &spec.device {
+            Device::VirtioScsi { luns } => {
+                let volumes = luns
+                    .iter()
+                    .map(|lun| Ok((lun.lun, Self::volume(objects, &lun.volume)?)))
+                    .collect::<Result<Vec<_>, Problem>>()?;
+                (self.quietest(objects), volumes)
+            }
+            Device::VirtioBlk { volume } => {
+                (self.quietest(objects), vec![(0, Self::volume(objects, volume)?)])
+            }
+            Device::VirtioNet { network, .. } => (Self::network(objects, network)?, Vec::new()),
+        };
+        let given = spec.clone();
+        self.lanes[lane].call(move |lane| lane.add_slot(given, volumes, left))??;
+        objects.slots.insert(spec.id.to_string(), (spec.clone(), lane));
+        Ok(())
+    }
+
+    /// A nic moves with its network: the lane gives up the slot as a dying worker would, and the
+    /// other one takes it up as its successor would.
+    fn change_slot(&self, objects: &mut Objects, spec: &SlotSpec) -> Result<(), Problem> {
+        let Some((_, from)) = objects.slots.get(&spec.id.to_string()).cloned() else {
+            return self.add_slot(objects, spec, HashMap::new());
+        };
+        let to = match &spec.device {
+            Device::VirtioNet { network, .. } => Self::network(objects, network)?,
+            _ => from,
+        };
+        if to == from {
+            let given = spec.clone();
+            self.lanes[from].call(move |lane| lane.change_slot(given))??;
+            objects.slots.insert(spec.id.to_string(), (spec.clone(), from));
+            return Ok(());
+        }
+        let id = spec.id.clone();
+        let left = self.lanes[from].call(move |lane| lane.release_slot(&id))??;
+        objects.slots.remove(&spec.id.to_string());
+        self.add_slot(objects, spec, left)
+    }
+
+    fn with_slot<T: Send + 'static>(
+        &self,
+        objects: &Objects,
+        slot: &SlotId,
+        run: impl FnOnce(&mut crate::lane::Lane) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let Some((_, lane)) = objects.slots.get(&slot.to_string()) else {
+            return Err(Problem::failed(format!("slot `{slot}` could not be made")).at(slot.to_string()));
+        };
+        self.lanes[*lane].call(run)?
+    }
+
+    fn grow(&self, objects: &mut Objects, name: &str, size: u64) -> Result<(), Problem> {
+        let Some(spec) = objects.volumes.get(name) else {
+            return Err(Problem::failed(format!("volume `{name}` is not open")).at(format!("disk.{name}")));
+        };
+        let spec = VolumeSpec { size: Some(size), ..spec.clone() };
+        volume::grow(&spec)?;
+        objects.volumes.insert(name.to_owned(), spec.clone());
+        for lane in &self.lanes {
+            let spec = spec.clone();
+            lane.call(move |lane| lane.volume_resized(&spec))?;
+        }
+        Ok(())
+    }
+
+    fn do_step(&self, step: &Step) -> Result<(), Problem> {
+        let objects = &mut *self.objects();
+        match step {
+            Step::ConfigureServer(_) => Ok(()),
+            Step::CreateVolume(spec) => {
+                volume::create(spec)?;
+                objects.volumes.insert(spec.name.clone(), spec.clone());
+                Ok(())
+            }
+            Step::GrowVolume { volume, size } => self.grow(objects, volume, *size),
+            Step::RemoveVolume { volume } => {
+                objects.volumes.remove(volume);
+                Ok(())
+            }
+            Step::AddNetwork(spec) => {
+                if objects.networks.contains_key(&spec.name) {
+                    return Ok(());
+                }
+                let mut load = vec![0; self.lanes.len()];
+                for (_, lane) in objects.networks.values() {
+                    load[*lane] += 1;
+                }
+                // From the last lane down, as disks begin with the first.
+                let lane = (0..load.len()).rev().min_by_key(|lane| load[*lane]).unwrap_or(0);
+                let given = spec.clone();
+                self.lanes[lane].call(move |lane| lane.add_network(given))??;
+                objects.networks.insert(spec.name.clone(), (spec.clone(), lane));
+                Ok(())
+            }
+            Step::ChangeNetwork(spec) => {
+                let lane = Self::network(objects, &spec.name)?;
+                let given = spec.clone();
+                self.lanes[lane].call(move |lane| lane.change_network(given))??;
+                objects.networks.insert(spec.name.clone(), (spec.clone(), lane));
+                Ok(())
+            }
+            Step::RemoveNetwork { network } => {
+                let Some((_, lane)) = objects.networks.remove(network) else { return Ok(()) };
+                let name = network.clone();
+                self.lanes[lane].call(move |lane| lane.remove_network(&name))
+            }
+            Step::AddUplink(spec) => {
+                let lane = Self::network(objects, &spec.network)?;
+                let given = spec.clone();
+                let prefix = format!("{UPLINK}/{}.{}.", spec.network, spec.name);
+                let left = objects.estate.take_named(&prefix);
+                self.lanes[lane].call(move |lane| {
+                    lane.inherit(left);
+                    lane.add_uplink(given)
+                })??;
+                objects.uplinks.insert((spec.network.clone(), spec.name.clone()), spec.clone());
+                Ok(())
+            }
+            Step::ChangeUplink(spec) => {
+                let lane = Self::network(objects, &spec.network)?;
+                let given = spec.clone();
+                self.lanes[lane].call(move |lane| lane.change_uplink(given))?
+            }
+            Step::RemoveUplink { network, uplink } => {
+                objects.uplinks.remove(&(network.clone(), uplink.clone()));
+                let Some((_, lane)) = objects.networks.get(network) else { return Ok(()) };
+                let (network, uplink) = (network.clone(), uplink.clone());
+                self.lanes[*lane].call(move |lane| lane.remove_uplink(&network, &uplink))
+            }
+            Step::AddSlot(spec) => {
+                if objects.slots.contains_key(&spec.id.to_string()) {
+                    return Ok(());
+                }
+                let left = objects.estate.take_all(&spec.id.to_string());
+                self.add_slot(objects, spec, left)
+            }
+            Step::ChangeSlot(spec) => self.change_slot(objects, spec),
+            Step::AttachLun { slot, lun, volume } => {
+                let spec = Self::volume(objects, volume)?;
+                let (id, lun) = (slot.clone(), *lun);
+                self.with_slot(objects, slot, move |lane| lane.attach_lun(&id, lun, &spec))
+            }
+            Step::DetachLun { slot, lun } => {
+                let (id, lun) = (slot.clone(), *lun);
+                self.with_slot(objects, slot, move |lane| lane.detach_lun(&id, lun))
+            }
+            Step::RemoveSlot { slot } => {
+                let Some((_, lane)) = objects.slots.remove(&slot.to_string()) else { return Ok(()) };
+                let id = slot.clone();
+                self.lanes[lane].call(move |lane| lane.remove_slot(&id))
+            }
+        }
+    }
+}
+
+impl Engine for Host {
+    fn perform(&self, step: &Step) -> Result<(), Problem> {
+        self.do_step(step)
+    }
+
+    fn status(&self) -> Status {
+        let objects = self.objects();
+        let mut status = Status {
+            worker: Worker {
+                pid: std::process::id(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                started: self.started,
+                restarts: std::env::var("STANDPIPE_RESTARTS")
+                    .ok()
+                    .and_then(|text| text.parse().ok())
+                    .unwrap_or(0),
+                lanes: Vec::new(),
+            },
+            ..Status::default()
+        };
+        for (index, lane) in self.lanes.iter().enumerate() {
+            let Ok(report) = lane.call(|lane| lane.report()) else { continue };
+            status.worker.lanes.push(control::status::LaneStatus { lane: index as u32, ..report.lane });
+            status.slots.extend(report.slots);
+            status.quarantined.extend(report.quarantined);
+            status.networks.extend(report.networks);
+            status.volumes.extend(report.volumes);
+        }
+        for (name, spec) in &objects.volumes {
+            let volume = status.volumes.entry(name.clone()).or_default();
+            let (size, allocated) = volume::sizes(spec);
+            volume.size = size;
+            volume.allocated = allocated;
+        }
+        for (spec, _) in objects.slots.values() {
+            let users: Vec<&String> = match &spec.device {
+                Device::VirtioScsi { luns } => luns.iter().map(|lun| &lun.volume).collect(),
+                Device::VirtioBlk { volume } => vec![volume],
+                Device::VirtioNet { .. } => Vec::new(),
+            };
+            for name in users {
+                if let Some(volume) = status.volumes.get_mut(name) {
+                    volume.used_by.push(spec.id.clone());
+                }
+            }
+        }
+        status
+    }
+
+    fn upgrade(&self) -> Result<(), Problem> {
+        if !self.vault.is_kept() {
+            return Err(Problem::conflict("nobody keeps the guests' connections while the worker is away")
+                .hint("start the server by `standpipe keep -- standpipe serve`, or by the systemd unit"));
+        }
+        let program = binary_on_disk()?;
+        // A binary that cannot run must not take the place of one that does.
+        let tried = std::process::Command::new(&program).arg("--version").output();
+        match tried {
+            Ok(output) if output.status.success() => {}
+            Ok(output) => {
+                return Err(Problem::failed(format!("the new binary does not run: {}", output.status))
+                    .at(program.display().to_string())
+                    .hint("install a working binary at this path, then upgrade again; the old one goes on meanwhile"));
+            }
+            Err(error) => {
+                return Err(Problem::failed(format!("the new binary cannot be started: {error}"))
+                    .at(program.display().to_string())
+                    .hint("install a working binary at this path, then upgrade again; the old one goes on meanwhile"));
+            }
+        }
+        let _ = self.restart.try_send(());
+        Ok(())
+    }
+}
+
+/// Where the keeper will find the next worker's binary: the path of ours, even if another file has
+/// taken its place since we started.
+fn binary_on_disk() -> Result<PathBuf, Problem> {
+    let path = std::env::current_exe()
+        .map_err(|error| Problem::failed(format!("cannot find the server's own binary: {error}")))?;
+    let text = path.to_string_lossy();
+    Ok(text.strip_suffix(" (deleted)").map_or(path.clone(), PathBuf::from))
+}
+
+/// What a lane says of itself.
+#[derive(Default)]
+pub struct Report {
+    pub lane: control::status::LaneStatus,
+    pub slots: BTreeMap<String, SlotStatus>,
+    pub networks: BTreeMap<String, NetworkStatus>,
+    pub volumes: BTreeMap<String, VolumeStatus>,
+    pub quarantined: Vec<Quarantined>,
+}
+
+/// The model's name in the control plane.
+pub fn model_of(device: &Device) -> Model {
+    match device {
+        Device::VirtioScsi { .. } => Model::VirtioScsi,
+        Device::VirtioBlk { .. } => Model::VirtioBlk,
+        Device::VirtioNet { .. } => Model::VirtioNet,
+    }
+}
+
+/// Where a volume's bytes are, for people.
+pub fn place_of(spec: &VolumeSpec) -> String {
+    match &spec.backing {
+        Backing::Path { path } => path.display().to_string(),
+        Backing::Null => format!("disk.{}", spec.name),
+    }
+}

@@ -1,0 +1,565 @@
+//! What the control plane does to a lane: slots, LUNs, networks and uplinks come, change and go.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+
+use control::Problem;
+use control::site::{Model, SlotId};
+use control::status::{NetworkStatus, PortStatus, Quarantined, SlotStatus};
+use control::step::{Device as DeviceSpec, NetworkSpec, SlotSpec, UplinkSpec, VolumeSpec};
+use host::wait::Interest;
+use request::Mac;
+use switch::{Config as SwitchConfig, PortId, Reason, Switch};
+use uplink_tap::UplinkTap;
+use virtio_scsi::{Event, Happening};
+
+use super::Lane;
+use super::device::{BlkDevice, Device, LUNS_MAX, Lun, NetDevice, ScsiDevice};
+use super::net::{ENTRIES_MAX, Network, PORTS_MAX, Target, Uplink};
+use super::slot::Slot;
+use super::token::Token;
+use crate::blame;
+use crate::engine::{Report, model_of};
+
+impl Lane {
+    fn find_slot(&self, id: &SlotId) -> Option<u32> {
+        let same = |slot: &Option<Box<Slot>>| slot.as_ref().is_some_and(|slot| slot.spec.id == *id);
+        self.slots.iter().position(same).map(|index| index as u32)
+    }
+
+    /// Makes a slot; with what the last worker left of it, goes on where that stopped.
+    pub fn add_slot(
+        &mut self,
+        spec: SlotSpec,
+        volumes: Vec<(u16, VolumeSpec)>,
+        left: HashMap<String, OwnedFd>,
+    ) -> Result<(), Problem> {
+        let resumed = !left.is_empty();
+        let index = match self.slots.iter().position(Option::is_none) {
+            Some(index) => index as u32,
+            None => {
+                self.slots.push(None);
+                self.slots.len() as u32 - 1
+            }
+        };
+        let mut opened = Vec::new();
+        let made = self
+            .make_device(index, &spec, &volumes, resumed, &mut opened)
+            .and_then(|device| Slot::new(index, spec, device, left, &self.vault, &self.wait));
+        match made {
+            Ok(slot) => {
+                self.slots[index as usize] = Some(Box::new(slot));
+                self.look_at_rings(index);
+                Ok(())
+            }
+            Err(problem) => {
+                for volume in opened {
+                    self.volumes.close(volume);
+                }
+                self.forget_port(index);
+                Err(problem)
+            }
+        }
+    }
+
+    fn make_device(
+        &mut self,
+        index: u32,
+        spec: &SlotSpec,
+        volumes: &[(u16, VolumeSpec)],
+        resumed: bool,
+        opened: &mut Vec<u32>,
+    ) -> Result<Device, Problem> {
+        for (_, volume) in volumes {
+            opened.push(self.volumes.open(volume, resumed)?);
+        }
+        match &spec.device {
+            DeviceSpec::VirtioScsi { .. } => {
+                if volumes.len() > LUNS_MAX {
+                    return Err(Problem::invalid(format!(
+                        "a controller has at most {LUNS_MAX} LUNs in this release"
+                    ))
+                    .at(spec.id.to_string())
+                    .hint("add a second disk slot of model virtio-scsi for the others"));
+                }
+                let mut device = ScsiDevice::new(spec.queues);
+                for ((number, _), volume) in volumes.iter().zip(opened.iter()) {
+                    if let Some(open) = self.volumes.get(*volume) {
+                        let unit = scsi::Unit::new(open.facts().clone());
+                        device.insert(*number, Lun { unit, volume: *volume });
+                    }
+                }
+                Ok(Device::Scsi(Box::new(device)))
+            }
+            DeviceSpec::VirtioBlk { .. } => {
+                let volume = opened.first().copied().unwrap_or(u32::MAX);
+                let Some(open) = self.volumes.get(volume) else {
+                    return Err(Problem::failed("the slot has no volume").at(spec.id.to_string()));
+                };
+                Ok(Device::Blk(Box::new(BlkDevice::new(volume, open.facts().clone(), spec.queues))))
+            }
+            DeviceSpec::VirtioNet { network, mac, tagging } => {
+                let Some(number) = self.networks.find(network) else {
+                    return Err(Problem::failed(format!("network `{network}` is not in this lane"))
+                        .at(spec.id.to_string()));
+                };
+                let mac = Mac(mac.0);
+                let Some(found) = self.networks.get(number) else { unreachable!("it was just found") };
+                let config = found.port_config(tagging, Some(mac));
+                let port = found
+                    .switch
+                    .add_port(config)
+                    .map_err(|refused| no_port(&spec.id.to_string(), &refused))?;
+                found.set_target(port, Target::Slot(index), &spec.id.to_string());
+                let config = virtio_net::Config {
+                    mac,
+                    mac_changeable: true,
+                    mtu: u16::try_from(found.spec.mtu).ok().filter(|mtu| *mtu != 1500),
+                    pairs_max: spec.queues,
+                    link: virtio_net::Link::Up,
+                    speed: u32::MAX,
+                };
+                Ok(Device::Net(Box::new(NetDevice::new(config, number, port))))
+            }
+        }
+    }
+
+    fn forget_port(&mut self, slot: u32) {
+        for network in self.networks.list.iter_mut().flatten() {
+            if let Some(at) = network.targets.iter().position(|target| *target == Target::Slot(slot)) {
+                let port = network.switch.ports().map(|(id, _, _)| id).find(|id| id.index() == at);
+                if let Some(port) = port {
+                    network.switch.remove_port(port);
+                }
+                network.targets[at] = Target::Nobody;
+            }
+        }
+    }
+
+    /// A NIC that has stopped receiving is not flooded to; the port itself stays.
+    pub(super) fn rings_changed(&mut self, index: u32) {
+        let Some(Some(slot)) = self.slots.get_mut(index as usize) else { return };
+        if let Device::Scsi(device) = &slot.device
+            && device.events.is_waiting()
+        {
+            self.deliver_events(index);
+        }
+    }
+
+    fn take_slot(&mut self, id: &SlotId) -> Option<(u32, Box<Slot>)> {
+        let index = self.find_slot(id)?;
+        let slot = self.slots[index as usize].take()?;
+        self.forget_port(index);
+        self.active.retain(|(slot, _)| *slot != index);
+        self.staged.retain(|(slot, _)| *slot != index);
+        let volumes: Vec<u32> = match &slot.device {
+            Device::Scsi(device) => device.luns.values().map(|lun| lun.volume).collect(),
+            Device::Blk(device) => vec![device.volume],
+            Device::Net(_) => Vec::new(),
+        };
+        for volume in volumes {
+            self.volumes.close(volume);
+        }
+        Some((index, slot))
+    }
+
+    pub fn remove_slot(&mut self, id: &SlotId) {
+        if let Some((_, slot)) = self.take_slot(id) {
+            slot.remove(&self.wait);
+        }
+    }
+
+    /// Gives a NIC up as a dying worker would: its descriptors, by the names that they are kept under.
+    pub fn release_slot(&mut self, id: &SlotId) -> Result<HashMap<String, OwnedFd>, Problem> {
+        self.publish();
+        let Some((_, slot)) = self.take_slot(id) else {
+            return Err(Problem::failed(format!("there is no slot `{id}`")));
+        };
+        slot.release(&self.wait).map_err(|error| {
+            Problem::failed(format!("cannot move slot `{id}`: {error}"))
+                .hint("the server has too many descriptors open; raise LimitNOFILE= in its unit")
+        })
+    }
+
+    pub fn change_slot(&mut self, spec: SlotSpec) -> Result<(), Problem> {
+        let Some(index) = self.find_slot(&spec.id) else {
+            return Err(Problem::failed(format!("there is no slot `{}`", spec.id)));
+        };
+        let Some(slot) = self.slots[index as usize].as_mut() else { return Ok(()) };
+        if let Some(user) = &spec.user
+            && slot.spec.user.as_ref() != Some(user)
+        {
+            host::process::give_to_user(&spec.socket, user).map_err(|error| {
+                Problem::failed(format!("cannot give the socket to `{user}`: {error}"))
+                    .at(spec.id.to_string())
+            })?;
+        }
+        if let (Device::Net(device), DeviceSpec::VirtioNet { network, mac, tagging }) =
+            (&mut slot.device, &spec.device)
+        {
+            let Some(number) = self.networks.find(network) else {
+                return Err(Problem::failed(format!("network `{network}` is not in this lane")));
+            };
+            let name = spec.id.to_string();
+            let mac = Mac(mac.0);
+            if number == device.network {
+                let Some(network) = self.networks.get(number) else { unreachable!("it was just found") };
+                let config = network.port_config(tagging, Some(mac));
+                network
+                    .switch
+                    .change_port(device.port, config)
+                    .map_err(|refused| no_port(&name, &refused))?;
+            } else {
+                let Some(network) = self.networks.get(number) else { unreachable!("it was just found") };
+                let config = network.port_config(tagging, Some(mac));
+                let port = network.switch.add_port(config).map_err(|refused| no_port(&name, &refused))?;
+                network.set_target(port, Target::Slot(index), &name);
+                if let Some(old) = self.networks.get(device.network) {
+                    old.switch.remove_port(device.port);
+                    old.set_target(device.port, Target::Nobody, "");
+                }
+                device.network = number;
+                device.port = port;
+            }
+            let changed = virtio_net::Config { mac, ..*device.nic.config() };
+            device.nic.change(changed);
+        }
+        slot.spec = spec;
+        Ok(())
+    }
+
+    /// Hot-plug: the guest is told, and finds the LUN.
+    pub fn attach_lun(&mut self, id: &SlotId, number: u16, spec: &VolumeSpec) -> Result<(), Problem> {
+        let Some(index) = self.find_slot(id) else {
+            return Err(Problem::failed(format!("there is no slot `{id}`")));
+        };
+        let Some(Device::Scsi(device)) = self.slots[index as usize].as_ref().map(|slot| &slot.device) else {
+            return Err(Problem::invalid(format!("`{id}` is no SCSI controller"))
+                .hint("LUNs go to slots of model virtio-scsi"));
+        };
+        if device.luns.len() >= LUNS_MAX {
+            return Err(Problem::invalid(format!(
+                "a controller has at most {LUNS_MAX} LUNs in this release"
+            ))
+            .at(id.to_string())
+            .hint("add another slot of model virtio-scsi"));
+        }
+        if let Some(there) = device.luns.get(&number)
+            && self.volumes.get(there.volume).is_some_and(|volume| volume.spec.name == spec.name)
+        {
+            return Ok(());
+        }
+        let volume = self.volumes.open(spec, false)?;
+        let facts = self.volumes.get(volume).map(|open| open.facts().clone());
+        if let (Some(facts), Some(slot)) = (facts, self.slots[index as usize].as_mut())
+            && let Device::Scsi(device) = &mut slot.device
+        {
+            device.insert(number, Lun { unit: scsi::Unit::new(facts), volume });
+        }
+        self.luns_changed(index, number, Happening::Added);
+        Ok(())
+    }
+
+    /// Hot-unplug: requests under way end, the guest is told that the LUN is gone.
+    pub fn detach_lun(&mut self, id: &SlotId, number: u16) -> Result<(), Problem> {
+        let Some(index) = self.find_slot(id) else { return Ok(()) };
+        let removed = match self.slots[index as usize].as_mut().map(|slot| &mut slot.device) {
+            Some(Device::Scsi(device)) => device.remove(number),
+            _ => None,
+        };
+        if let Some(lun) = removed {
+            self.volumes.close(lun.volume);
+            self.luns_changed(index, number, Happening::Removed);
+        }
+        Ok(())
+    }
+
+    fn luns_changed(&mut self, index: u32, number: u16, happening: Happening) {
+        let Some(Some(slot)) = self.slots.get_mut(index as usize) else { return };
+        if let Device::Scsi(device) = &mut slot.device {
+            for (other, lun) in &mut device.luns {
+                if *other != number {
+                    lun.unit.luns_changed();
+                }
+            }
+            if slot.link.is_connected() {
+                device.events.post(Event { target: 0, lun: number, happening });
+            }
+            device.dirty = true;
+        }
+        slot.link.ledger.model.save(&slot.device.state());
+        self.deliver_events(index);
+    }
+
+    /// A volume of this lane may have grown: its guest is told.
+    pub fn volume_resized(&mut self, spec: &VolumeSpec) {
+        let Some((volume, facts)) = self.volumes.resize(spec) else { return };
+        for index in 0..self.slots.len() as u32 {
+            let Some(Some(slot)) = self.slots.get_mut(index as usize) else { continue };
+            match &mut slot.device {
+                Device::Blk(device) if device.volume == volume => {
+                    if device.resized(facts.clone()) {
+                        slot.link.notify_config_change();
+                    }
+                }
+                Device::Scsi(device) => {
+                    let mut numbers = Vec::new();
+                    for (number, lun) in &mut device.luns {
+                        if lun.volume == volume {
+                            lun.unit.resized(facts.clone());
+                            numbers.push(*number);
+                        }
+                    }
+                    for lun in &numbers {
+                        device.events.post(Event { target: 0, lun: *lun, happening: Happening::Capacity });
+                    }
+                    if !numbers.is_empty() {
+                        device.dirty = true;
+                        slot.link.ledger.model.save(&slot.device.state());
+                        self.deliver_events(index);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub fn add_network(&mut self, spec: NetworkSpec) -> Result<(), Problem> {
+        let mut seed = [0; 8];
+        std::fs::File::open("/dev/urandom")
+            .and_then(|mut source| std::io::Read::read_exact(&mut source, &mut seed))
+            .map_err(|error| {
+                Problem::failed(format!("cannot read random numbers: {error}")).at("/dev/urandom")
+            })?;
+        let switch = Switch::new(SwitchConfig {
+            entries_max: ENTRIES_MAX,
+            ports_max: PORTS_MAX,
+            ageing: std::time::Duration::from_secs(u64::from(spec.age_seconds)),
+            seed: u64::from_le_bytes(seed),
+        });
+        let network = Network { spec, switch, targets: Vec::new(), names: Vec::new() };
+        match self.networks.list.iter().position(Option::is_none) {
+            Some(index) => self.networks.list[index] = Some(network),
+            None => self.networks.list.push(Some(network)),
+        }
+        Ok(())
+    }
+
+    /// MTU and limits change; frames go on. The ageing time is taken over by new networks only.
+    pub fn change_network(&mut self, spec: NetworkSpec) -> Result<(), Problem> {
+        let Some(number) = self.networks.find(&spec.name) else { return self.add_network(spec) };
+        let Some(network) = self.networks.get(number) else { return Ok(()) };
+        network.spec = spec;
+        let ports: Vec<(PortId, switch::PortConfig)> =
+            network.switch.ports().map(|(id, config, _)| (id, config.clone())).collect();
+        let fresh = network.port_config(&control::step::Tagging::Access(1), None);
+        for (port, config) in ports {
+            let changed = switch::PortConfig { mtu: fresh.mtu, storm: fresh.storm, ..config };
+            network
+                .switch
+                .change_port(port, changed)
+                .map_err(|refused| no_port(&network.spec.name, &refused))?;
+        }
+        Ok(())
+    }
+
+    pub fn remove_network(&mut self, name: &str) {
+        if let Some(number) = self.networks.find(name) {
+            for index in 0..self.networks.uplinks.len() {
+                let gone = self.networks.uplinks[index].take_if(|uplink| uplink.network == number);
+                if let Some(uplink) = gone {
+                    self.close_uplink(uplink);
+                }
+            }
+            self.networks.list[number as usize] = None;
+        }
+    }
+
+    pub fn add_uplink(&mut self, spec: UplinkSpec) -> Result<(), Problem> {
+        let Some(number) = self.networks.find(&spec.network) else {
+            return Err(Problem::failed(format!("network `{}` is not in this lane", spec.network)));
+        };
+        let place = format!("network.{}.uplink.{}", spec.network, spec.name);
+        if self
+            .networks
+            .uplinks
+            .iter()
+            .flatten()
+            .any(|uplink| uplink.network == number && uplink.spec.name == spec.name)
+        {
+            return Ok(());
+        }
+        let mtu = self.networks.get(number).map_or(1500, |network| network.spec.mtu);
+        let taps = self.open_taps(&spec, mtu).map_err(|error| {
+            Problem::failed(format!("cannot open the TAP `{}`: {error}", spec.tap)).at(place.clone()).hint(
+                "the server needs CAP_NET_ADMIN and /dev/net/tun, or a TAP that was made for its user with `ip tuntap add mode tap multi_queue vnet_hdr`",
+            )
+        })?;
+        let index = match self.networks.uplinks.iter().position(Option::is_none) {
+            Some(index) => index as u32,
+            None => {
+                self.networks.uplinks.push(None);
+                self.networks.uplinks.len() as u32 - 1
+            }
+        };
+        let Some(network) = self.networks.get(number) else { unreachable!("it was just found") };
+        let config = network.port_config(&spec.tagging, None);
+        let port = network.switch.add_port(config).map_err(|refused| no_port(&place, &refused))?;
+        network.set_target(port, Target::Uplink(index), &format!("uplink.{}", spec.name));
+        for (queue, tap) in taps.iter().enumerate() {
+            let token = Token::Uplink { uplink: index, queue: queue as u32 };
+            self.wait.add(tap.as_fd(), token.into(), Interest::READ).map_err(|error| {
+                Problem::failed(format!("cannot wait for frames: {error}")).at(place.clone())
+            })?;
+        }
+        let taps = taps.into_iter().map(Some).collect();
+        self.networks.uplinks[index as usize] = Some(Uplink { spec, taps, network: number, port });
+        Ok(())
+    }
+
+    /// The queues that the last worker left, or new ones. The keeper holds them, so that the interface
+    /// and what the host put on it stay when the worker goes.
+    fn open_taps(&mut self, spec: &UplinkSpec, mtu: u32) -> std::io::Result<Vec<UplinkTap>> {
+        let queues = usize::from(spec.queues.max(1));
+        let left: Vec<OwnedFd> =
+            (0..queues).filter_map(|queue| self.estate.remove(&tap_name(spec, queue))).collect();
+        if left.len() == queues {
+            return left.into_iter().map(UplinkTap::adopt).collect();
+        }
+        let (taps, _) = uplink_tap::open(&spec.tap, spec.queues, mtu)?;
+        for (queue, tap) in taps.iter().enumerate() {
+            self.vault.keep(&tap_name(spec, queue), tap.as_fd());
+        }
+        Ok(taps)
+    }
+
+    /// Descriptors of uplinks that the last worker left, by their names at the keeper.
+    pub fn inherit(&mut self, left: HashMap<String, OwnedFd>) {
+        self.estate.extend(left);
+    }
+
+    pub fn change_uplink(&mut self, spec: UplinkSpec) -> Result<(), Problem> {
+        let number = self.networks.find(&spec.network);
+        let found = self.networks.uplinks.iter().position(|uplink| {
+            uplink
+                .as_ref()
+                .is_some_and(|uplink| Some(uplink.network) == number && uplink.spec.name == spec.name)
+        });
+        let Some(index) = found else { return self.add_uplink(spec) };
+        let Some(uplink) = self.networks.uplinks[index].as_mut() else { return Ok(()) };
+        let port = uplink.port;
+        uplink.spec = spec.clone();
+        if let Some(network) = number.and_then(|number| self.networks.get(number)) {
+            let config = network.port_config(&spec.tagging, None);
+            network.switch.change_port(port, config).map_err(|refused| no_port(&spec.name, &refused))?;
+        }
+        Ok(())
+    }
+
+    pub fn remove_uplink(&mut self, network: &str, name: &str) {
+        let number = self.networks.find(network);
+        for index in 0..self.networks.uplinks.len() {
+            let gone = self.networks.uplinks[index]
+                .take_if(|uplink| Some(uplink.network) == number && uplink.spec.name == name);
+            if let Some(uplink) = gone {
+                self.close_uplink(uplink);
+            }
+        }
+    }
+
+    fn close_uplink(&mut self, uplink: Uplink) {
+        for (queue, tap) in uplink.taps.iter().flatten().enumerate() {
+            let _ = self.wait.delete(tap.as_fd());
+            self.vault.forget(&tap_name(&uplink.spec, queue));
+        }
+        if let Some(network) = self.networks.get(uplink.network) {
+            network.switch.remove_port(uplink.port);
+            network.set_target(uplink.port, Target::Nobody, "");
+        }
+    }
+
+    pub(super) fn report_objects(&self, report: &mut Report) {
+        for slot in self.slots.iter().flatten() {
+            let name = slot.link.name.clone();
+            if slot.quarantined {
+                report.quarantined.push(Quarantined {
+                    slot: slot.spec.id.clone(),
+                    reason: format!(
+                        "its device brought the server down {} times within a minute",
+                        blame::DEATHS_MAX
+                    ),
+                });
+            }
+            let mut counters: std::collections::BTreeMap<String, u64> =
+                slot.counters().map(|(name, value)| (name.to_owned(), value)).collect();
+            counters.extend(slot.device.counters());
+            let mut queues = 0;
+            for ring in &slot.rings {
+                let Some(queue) = &ring.queue else { continue };
+                queues += 1;
+                let of_ring = queue.counters();
+                for (name, value) in [
+                    ("requests", of_ring.popped),
+                    ("requests_resumed", of_ring.resubmitted),
+                    ("requests_ended", of_ring.pushed),
+                    ("batches", of_ring.batches),
+                    ("interrupts", of_ring.interrupts),
+                ] {
+                    *counters.entry(name.to_owned()).or_default() += value;
+                }
+            }
+            let model: Model = model_of(&slot.spec.device);
+            report
+                .slots
+                .insert(name, SlotStatus { model, connected: slot.link.is_connected(), queues, counters });
+        }
+        for network in self.networks.list.iter().flatten() {
+            let mut status = NetworkStatus {
+                fdb_size: network.switch.known(self.now).count() as u64,
+                ..NetworkStatus::default()
+            };
+            for (port, _, counters) in network.switch.ports() {
+                let name = network.names.get(port.index()).cloned().unwrap_or_default();
+                let reasons = Reason::ALL.iter().flat_map(|reason| {
+                    [
+                        (format!("entry_{}", reason.name()), counters.entry[*reason as usize]),
+                        (format!("exit_{}", reason.name()), counters.exit[*reason as usize]),
+                    ]
+                });
+                let counters = [
+                    ("received_frames", counters.received.frames),
+                    ("received_bytes", counters.received.bytes),
+                    ("sent_frames", counters.sent.frames),
+                    ("sent_bytes", counters.sent.bytes),
+                    ("unicast", counters.unicast),
+                    ("flooded", counters.flooded),
+                    ("copies", counters.copies),
+                    ("not_learned", counters.not_learned),
+                    ("moved_in", counters.moved_in),
+                    ("claims_refused", counters.claims_refused),
+                ]
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .chain(reasons)
+                .collect();
+                status.ports.push(PortStatus { name, counters });
+            }
+            report.networks.insert(network.spec.name.clone(), status);
+        }
+        self.volumes.report(&mut report.volumes);
+    }
+}
+
+/// The name under which a queue of an uplink is kept.
+fn tap_name(spec: &UplinkSpec, queue: usize) -> String {
+    format!("{}/{}.{}.{queue}", crate::lane::UPLINK, spec.network, spec.name)
+}
+
+fn no_port(place: &str, refused: &switch::Refused) -> Problem {
+    let what = match refused {
+        switch::Refused::Full => format!("a network has at most {PORTS_MAX} ports"),
+        switch::Refused::MacTaken(_) => "another port of the network has this MAC address".to_owned(),
+        switch::Refused::UnknownPort => "the port is gone".to_owned(),
+    };
+    Problem::conflict(what).at(place.to_owned()).hint("give the nic another `mac`, or another network")
+}

@@ -1,0 +1,661 @@
+//! One slot: its listener, its link, its guest's memory, its rings and its device.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+
+use control::Problem;
+use control::step::SlotSpec;
+use guest_memory::{Log, Memory, Region, Window};
+use host::event::Event;
+use host::map::Mapping;
+use host::wait::{Interest, Wait};
+use vhost_user::{Device as Described, Drain, Effect, Fault, InflightDescription};
+use virtqueue::{Order, Queue, Setup};
+
+use super::device::Device;
+use super::link::{Head, INFLIGHT, LISTENER, Link, Message};
+use super::token::Token;
+use crate::blame;
+use crate::vault::Vault;
+
+/// Our own region for requests in flight has room for the largest ring; untouched pages cost nothing.
+const INFLIGHT_STRIDE: usize = Queue::inflight_bytes(virtqueue::SIZE_MAX, true).next_multiple_of(4096);
+
+/// One ring of a slot, as the lane serves it.
+#[derive(Default)]
+pub struct RingSlot {
+    pub queue: Option<Queue>,
+    kick: Option<(u32, Event)>,
+    call: Option<(u32, Event)>,
+    /// Requests that were taken and have not ended.
+    pub in_flight: u32,
+    /// Counts the ring's starts, so that a request which outlives a start finds no other ring.
+    pub epoch: u32,
+    /// In the lane's list of rings that are looked at every turn.
+    pub active: bool,
+    /// In the lane's list of rings with used elements to publish.
+    pub staged: bool,
+    /// When it last had work, for the decision to sleep.
+    pub worked_at: u64,
+    /// No request is taken until those in flight have ended: the front end waits for that.
+    pub draining: bool,
+    /// The guest broke the ring; counted once, served again when it is set up anew.
+    pub broken: bool,
+}
+
+impl RingSlot {
+    /// Tells the guest that used elements are there.
+    pub fn signal(&self) {
+        if let Some((_, call)) = &self.call {
+            call.signal();
+        }
+    }
+
+    pub fn is_served(&self) -> bool {
+        self.queue.is_some() && !self.draining && !self.broken
+    }
+}
+
+/// A slot as its lane has it.
+pub struct Slot {
+    pub index: u32,
+    pub spec: SlotSpec,
+    pub link: Link,
+    pub device: Device,
+    pub memory: Arc<Memory>,
+    pub rings: Vec<RingSlot>,
+    pub certificate: Option<Window>,
+    pub quarantined: bool,
+    /// Requests at the disks, those of rings that were stopped included.
+    pub outstanding: u32,
+    listener: UnixListener,
+    mappings: HashMap<u32, Arc<Mapping>>,
+    own_inflight: Arc<Mapping>,
+    own_inflight_fd: OwnedFd,
+    /// What the front end is waiting for at the moment.
+    waiting: Option<Drain>,
+    faults: [u64; Fault::ALL.len()],
+    ring_faults: u64,
+}
+
+/// What the lane has to do after a look at a slot's socket.
+#[derive(Debug, PartialEq, Eq)]
+pub enum After {
+    Nothing,
+    /// Rings started or stopped.
+    Rings,
+    /// Send this address around, as the guest did after a migration (RARP).
+    Announce([u8; 6]),
+    /// The driver turned its disk to write-through: what lies in the cache has to be flushed.
+    Flush(u32),
+    /// The front end left.
+    Gone,
+}
+
+impl Slot {
+    /// Makes the slot, or takes it up where the last worker left it.
+    pub fn new(
+        index: u32,
+        spec: SlotSpec,
+        device: Device,
+        mut estate: HashMap<String, OwnedFd>,
+        vault: &Vault,
+        wait: &Wait,
+    ) -> Result<Self, Problem> {
+        let name = spec.id.to_string();
+        let failed = |what: &str, error: std::io::Error| {
+            Problem::failed(format!("{what}: {error}")).at(format!("vm.{name}"))
+        };
+        let listener = match estate.remove(LISTENER) {
+            Some(fd) => UnixListener::from(fd),
+            None => {
+                let listener = crate::serve::bind(&spec.socket)?;
+                if let Some(user) = &spec.user {
+                    host::process::give_to_user(&spec.socket, user).map_err(|error| {
+                        failed("cannot give the socket to its user", error)
+                            .hint("name a user that exists in `user`, or leave it out")
+                    })?;
+                }
+                vault.keep(&format!("{name}/{LISTENER}"), listener.as_fd());
+                listener
+            }
+        };
+        listener.set_nonblocking(true).map_err(|error| failed("cannot listen", error))?;
+        let queues = device.queues() as usize;
+        let own = match estate.remove(INFLIGHT) {
+            Some(fd) => fd,
+            None => {
+                let len = (queues * INFLIGHT_STRIDE) as u64;
+                let fd = host::memfd::create(&format!("standpipe-{name}-inflight"), len)
+                    .map_err(|error| failed("cannot make the table of requests in flight", error))?;
+                vault.keep(&format!("{name}/{INFLIGHT}"), fd.as_fd());
+                fd
+            }
+        };
+        let own_len = host::memfd::size(&own).unwrap_or(0) as usize;
+        let own_inflight = Mapping::of_file(own.as_fd(), 0, own_len)
+            .map_err(|error| failed("cannot map the table of requests in flight", error))?;
+        let link = Link::resume(&name, queues, &mut estate, vault)
+            .map_err(|error| failed("cannot make the slot's ledger", error))?;
+        let quarantined = blame::is_quarantined(&link.ledger, host::process::now_nanos());
+        let mut slot = Self {
+            index,
+            certificate: link.ledger.death_certificate(),
+            link,
+            device,
+            memory: Memory::empty(),
+            rings: (0..queues).map(|_| RingSlot::default()).collect(),
+            quarantined,
+            outstanding: 0,
+            listener,
+            mappings: HashMap::new(),
+            own_inflight: Arc::new(own_inflight),
+            own_inflight_fd: own,
+            waiting: None,
+            faults: [0; Fault::ALL.len()],
+            ring_faults: 0,
+            spec,
+        };
+        let listening = wait.add(slot.listener.as_fd(), Token::Listener(index).into(), Interest::READ);
+        listening.map_err(|error| failed("cannot wait for connections", error))?;
+        if slot.quarantined {
+            tracing::error!(
+                slot = name,
+                "this device brought the server down {} times; it is left alone",
+                blame::DEATHS_MAX
+            );
+            return Ok(slot);
+        }
+        slot.resume_link(wait);
+        Ok(slot)
+    }
+
+    /// What the last worker left half-way, then everything that its session says is there.
+    fn resume_link(&mut self, wait: &Wait) {
+        if !self.link.is_connected() {
+            return;
+        }
+        blame::serving(self.certificate.as_ref());
+        if !self.link.finish_reply() {
+            self.disconnect(wait);
+            return;
+        }
+        self.device.restore(&self.link.ledger.model.load());
+        self.device.set_features(self.link.session.state.features);
+        if let Err(error) = self.rebuild_memory() {
+            tracing::error!(slot = self.link.name, ?error, "the guest's memory cannot be mapped again");
+        }
+        for ring in 0..self.rings.len() as u32 {
+            self.sync_ring(ring, true, wait);
+            // An interrupt may have been lost with the worker; one too many does no harm.
+            self.rings[ring as usize].signal();
+        }
+        if let Some(stream) = &self.link.stream {
+            let _ = wait.add(stream.as_fd(), Token::Link(self.index).into(), Interest::READ);
+        }
+    }
+
+    /// A front end wants to connect.
+    pub fn accept(&mut self, wait: &Wait) {
+        if self.link.is_connected() || self.quarantined || self.outstanding > 0 {
+            // One at a time: the next one waits in the listener's queue until this one has left and
+            // the last of its requests has ended, lest an old write overtake a new one.
+            let _ = wait.modify(self.listener.as_fd(), Token::Listener(self.index).into(), Interest::NONE);
+            return;
+        }
+        let Ok((stream, _)) = self.listener.accept() else { return };
+        if let Err(error) = self.link.connect(stream) {
+            tracing::warn!(slot = self.link.name, %error, "a connection was lost as it came");
+            return;
+        }
+        if let Some(stream) = &self.link.stream {
+            let _ = wait.add(stream.as_fd(), Token::Link(self.index).into(), Interest::READ);
+        }
+    }
+
+    /// The last request of a front end that left has ended.
+    pub fn listen_again(&self, wait: &Wait) {
+        if !self.link.is_connected() && !self.quarantined {
+            let _ = wait.modify(self.listener.as_fd(), Token::Listener(self.index).into(), Interest::READ);
+        }
+    }
+
+    /// Follows what the front end says, until there is nothing more or it has to wait.
+    pub fn on_link(&mut self, wait: &Wait) -> After {
+        let mut after = After::Nothing;
+        if self.waiting.is_some() {
+            return after;
+        }
+        loop {
+            match self.link.flush_reply() {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.listen_for(wait, Interest { read: false, write: true, edge: false });
+                    return after;
+                }
+                Err(_) => return self.gone(wait, "the socket failed"),
+            }
+            match self.link.peek() {
+                Head::Nothing => {
+                    self.listen_for(wait, Interest::READ);
+                    return after;
+                }
+                Head::Gone(why) => return self.gone(wait, why),
+                Head::Message(message) => {
+                    let drain = self.link.session.drain(&message.request);
+                    if !self.is_drained(drain) {
+                        self.hold(drain);
+                        self.listen_for(wait, Interest::NONE);
+                        return after;
+                    }
+                    match self.follow(message, wait) {
+                        After::Nothing => {}
+                        After::Gone => return After::Gone,
+                        more => after = more,
+                    }
+                }
+            }
+        }
+    }
+
+    fn listen_for(&self, wait: &Wait, interest: Interest) {
+        if let Some(stream) = &self.link.stream {
+            let _ = wait.modify(stream.as_fd(), Token::Link(self.index).into(), interest);
+        }
+    }
+
+    fn rings_of(&mut self, drain: Drain) -> &mut [RingSlot] {
+        match drain {
+            Drain::Nothing => &mut [],
+            Drain::Queue(index) => {
+                let index = index as usize;
+                self.rings.get_mut(index..=index).unwrap_or(&mut [])
+            }
+            Drain::All => &mut self.rings,
+        }
+    }
+
+    fn is_drained(&mut self, drain: Drain) -> bool {
+        self.rings_of(drain).iter().all(|ring| ring.in_flight == 0 && !ring.staged)
+    }
+
+    fn hold(&mut self, drain: Drain) {
+        for ring in self.rings_of(drain) {
+            ring.draining = true;
+        }
+        self.waiting = Some(drain);
+    }
+
+    /// True once if the front end waited for requests to end and they have.
+    pub fn has_drained(&mut self) -> bool {
+        let Some(drain) = self.waiting else { return false };
+        if !self.is_drained(drain) {
+            return false;
+        }
+        self.waiting = None;
+        for ring in &mut self.rings {
+            ring.draining = false;
+        }
+        true
+    }
+
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    fn gone(&mut self, wait: &Wait, why: &str) -> After {
+        tracing::info!(slot = self.link.name, why, "disconnected");
+        self.disconnect(wait);
+        After::Gone
+    }
+
+    /// Ends the connection. Requests at a disk go on, into memory that they hold; their ends find
+    /// no ring.
+    pub fn disconnect(&mut self, wait: &Wait) {
+        for ring in 0..self.rings.len() as u32 {
+            self.stop_ring(ring, wait);
+        }
+        if let Some(stream) = &self.link.stream {
+            let _ = wait.delete(stream.as_fd());
+        }
+        self.link.disconnect();
+        self.device.reset();
+        self.link.ledger.model.save(&[]);
+        self.memory = Memory::empty();
+        self.mappings.clear();
+        self.waiting = None;
+        if self.outstanding == 0 {
+            self.listen_again(wait);
+        }
+    }
+
+    fn follow(&mut self, message: Message, wait: &Wait) -> After {
+        let Message { header, request, fds } = message;
+        let packed = |features: u64| features & vhost_user::bits::F_RING_PACKED != 0;
+        let features = self.link.session.state.features;
+        let config = self.device.config();
+        let rings = &self.rings;
+        let described = Described {
+            features: self.device.features(),
+            protocol_features: self.device.protocol_features(),
+            queues: self.device.queue_limit(),
+            config: &config,
+            base: &|index| rings.get(index as usize)?.queue.as_ref().map(Queue::base),
+            inflight_bytes: &|size| Queue::inflight_bytes(size, packed(features)) as u64,
+        };
+        let mut outcome = self.link.session.apply(&described, &request, fds.len(), header.wants_reply());
+        self.link.keep_fds(&outcome.kept, fds);
+        if let Some(fault) = outcome.fault {
+            self.faults[fault as usize] += 1;
+            tracing::debug!(
+                slot = self.link.name,
+                ?request,
+                fault = fault.name(),
+                "a request was not followed"
+            );
+        }
+        let mut reply_fd = None;
+        let mut after = After::Nothing;
+        let mut failed = false;
+        match outcome.effect {
+            Effect::Nothing => {}
+            Effect::Memory => {
+                self.device.set_features(self.link.session.state.features);
+                failed = self.rebuild_memory().is_err();
+                for ring in 0..self.rings.len() as u32 {
+                    self.move_ring(ring);
+                    self.sync_ring(ring, false, wait);
+                }
+                after = After::Rings;
+            }
+            Effect::Queue(index) => {
+                self.sync_ring(index, false, wait);
+                after = After::Rings;
+            }
+            Effect::Queues => {
+                for ring in 0..self.rings.len() as u32 {
+                    self.sync_ring(ring, false, wait);
+                }
+                after = After::Rings;
+            }
+            Effect::Config { offset, bytes } => {
+                if let Some(volume) = self.device.write_config(offset, &bytes) {
+                    after = After::Flush(volume);
+                }
+                self.link.ledger.model.save(&self.device.state());
+            }
+            Effect::Rarp(mac) => after = After::Announce(mac),
+            Effect::Mtu(mtu) => self.device.set_mtu(mtu),
+            Effect::CreateInflight(description) => {
+                reply_fd = self.create_inflight(description);
+                failed = reply_fd.is_none();
+            }
+            Effect::Inflight => {}
+            Effect::BackendChannel => {
+                if let Some(fd) = self.link.fds.get(&self.link.session.state.backend_channel) {
+                    let _ = host::socket::set_nonblocking(fd.as_fd());
+                }
+            }
+            Effect::Reset => {
+                for ring in 0..self.rings.len() as u32 {
+                    self.sync_ring(ring, false, wait);
+                }
+                self.device.reset();
+                self.link.ledger.model.save(&self.device.state());
+                after = After::Rings;
+            }
+        }
+        if failed && let Some(vhost_user::Reply::U64(value)) = &mut outcome.reply {
+            *value = 1;
+        }
+        if !self.link.finish(header, outcome.reply.as_ref(), reply_fd) {
+            return self.gone(wait, "the socket failed");
+        }
+        after
+    }
+
+    fn create_inflight(&mut self, description: InflightDescription) -> Option<u32> {
+        let generation = self.link.session.state.inflight?.fd;
+        let name = format!("standpipe-{}-inflight", self.link.name);
+        match host::memfd::create(&name, description.mmap_size) {
+            Ok(fd) => {
+                self.link.keep_fds(&[generation], vec![fd]);
+                Some(generation)
+            }
+            Err(error) => {
+                tracing::warn!(slot = name, %error, "no memory for the table of requests in flight");
+                self.link.session.state.inflight = None;
+                None
+            }
+        }
+    }
+
+    /// Makes the snapshot that new requests see from the regions that the session names.
+    fn rebuild_memory(&mut self) -> Result<(), guest_memory::MapError> {
+        let state = &self.link.session.state;
+        let mut mappings = HashMap::new();
+        let mut regions = Vec::new();
+        for region in &state.regions {
+            let Some(mapping) =
+                self.mapping(region.fd, region.description.mmap_offset, region.description.size)
+            else {
+                tracing::warn!(slot = self.link.name, "a memory region cannot be mapped");
+                continue;
+            };
+            regions.push(Region {
+                guest: region.description.guest,
+                len: region.description.size,
+                user: region.description.user,
+                offset: 0,
+                mapping: Arc::clone(&mapping),
+            });
+            mappings.insert(region.fd, mapping);
+        }
+        let log = state.log.filter(|_| self.link.session.is_logging()).and_then(|log| {
+            let mapping = self.mapping(log.fd, log.offset, log.size)?;
+            let len = mapping.len();
+            mappings.insert(log.fd, Arc::clone(&mapping));
+            Log::new(mapping, 0, len)
+        });
+        self.mappings = mappings;
+        match Memory::new(regions, log) {
+            Ok(memory) => {
+                self.memory = memory;
+                Ok(())
+            }
+            Err(error) => {
+                self.memory = Memory::empty();
+                Err(error)
+            }
+        }
+    }
+
+    fn mapping(&self, generation: u32, offset: u64, len: u64) -> Option<Arc<Mapping>> {
+        if let Some(mapping) = self.mappings.get(&generation) {
+            return Some(Arc::clone(mapping));
+        }
+        let fd = self.link.fds.get(&generation)?;
+        // A file that is shorter than it is said to be would be a trap to step into later.
+        if host::memfd::size(fd).ok()? < offset.checked_add(len)? {
+            return None;
+        }
+        Mapping::of_file(fd.as_fd(), offset, usize::try_from(len).ok()?).ok().map(Arc::new)
+    }
+
+    /// The table of requests in flight of one ring: the front end's if it gave or asked for one, so
+    /// that it survives even the keeper; ours otherwise.
+    fn inflight_window(&self, ring: u32, size: u16, packed: bool) -> Option<(Window, bool)> {
+        let bytes = Queue::inflight_bytes(size, packed);
+        if let Some(inflight) = self.link.session.state.inflight
+            && ring < u32::from(inflight.description.queues)
+            && size <= inflight.description.queue_size
+        {
+            let stride = Queue::inflight_bytes(inflight.description.queue_size, packed);
+            let mapping =
+                self.mapping(inflight.fd, inflight.description.mmap_offset, inflight.description.mmap_size);
+            if let Some(mapping) = mapping {
+                return Window::new(mapping, ring as usize * stride, bytes).map(|window| (window, true));
+            }
+        }
+        let at = ring as usize * INFLIGHT_STRIDE;
+        Window::new(Arc::clone(&self.own_inflight), at, bytes).map(|window| (window, false))
+    }
+
+    /// Starts, stops or rewires a ring so that it is as the session says. `resume`: the last worker
+    /// died while it served it.
+    fn sync_ring(&mut self, index: u32, resume: bool, wait: &Wait) {
+        let Some(state) = self.link.session.state.queues.get(index as usize).copied() else { return };
+        if !self.link.session.is_running(index) {
+            self.stop_ring(index, wait);
+            self.sync_call(index, state.call);
+            return;
+        }
+        self.sync_call(index, state.call);
+        let ring = &mut self.rings[index as usize];
+        if ring.kick.as_ref().map(|(generation, _)| *generation) != Some(state.kick) {
+            if let Some((_, kick)) = ring.kick.take() {
+                let _ = wait.delete(kick.as_fd());
+            }
+            if let Some(kick) = self.link.fds.get(&state.kick).and_then(|fd| fd.try_clone().ok())
+                && let Ok(kick) = Event::from_fd(kick)
+            {
+                // Edge by edge: a kick that came while we polled costs nothing to ignore.
+                let token = Token::Kick { slot: self.index, ring: index };
+                let _ = wait.add(kick.as_fd(), token.into(), Interest::READ_EDGE);
+                ring.kick = Some((state.kick, kick));
+            }
+        }
+        if ring.queue.is_some() || ring.broken {
+            return;
+        }
+        match self.set_up(index, state.base, resume) {
+            Some(queue) => {
+                self.rings[index as usize].queue = Some(queue);
+                self.device.ring_started(index);
+            }
+            None => self.ring_faults += 1,
+        }
+    }
+
+    fn sync_call(&mut self, index: u32, generation: u32) {
+        let ring = &mut self.rings[index as usize];
+        if ring.call.as_ref().map_or(0, |(known, _)| *known) == generation {
+            return;
+        }
+        let event = self.link.fds.get(&generation).and_then(|fd| fd.try_clone().ok());
+        ring.call = event.and_then(|fd| Event::from_fd(fd).ok()).map(|event| (generation, event));
+        // Used elements may have been published while nobody could be told.
+        ring.signal();
+    }
+
+    fn set_up(&self, index: u32, base: u32, resume: bool) -> Option<Queue> {
+        use vhost_user::bits::{F_EVENT_IDX, F_INDIRECT_DESC, F_RING_PACKED, VRING_F_LOG};
+        let session = &self.link.session;
+        let state = session.state.queues.get(index as usize)?;
+        let size = u16::try_from(state.size).ok()?;
+        let packed = session.has_feature(F_RING_PACKED);
+        let event = if session.has_feature(F_EVENT_IDX) { 2 } else { 0 };
+        let entries = u32::from(size);
+        let (driver_len, device_len) =
+            if packed { (4, 4) } else { (4 + 2 * entries + event, 4 + 8 * entries + event) };
+        let window = |user: u64, len: u32| self.memory.user_window(user, len);
+        let (inflight, shared) = self.inflight_window(index, size, packed)?;
+        let setup = Setup {
+            size,
+            packed,
+            event_idx: event != 0,
+            indirect: session.has_feature(F_INDIRECT_DESC),
+            desc: window(state.addresses.descriptors, 16 * entries)?,
+            driver: window(state.addresses.available, driver_len)?,
+            device: window(state.addresses.used, device_len)?,
+            log: (state.addresses.flags & VRING_F_LOG != 0).then_some(request::Address(state.addresses.log)),
+            inflight: Some(inflight),
+            order: self.device.order(index),
+            base,
+            // A front end that brings its own table wants what stands in it to be done.
+            resume: resume || (shared && self.device.order(index) == Order::Any),
+        };
+        match Queue::new(setup, &self.memory) {
+            Ok(queue) => Some(queue),
+            Err(error) => {
+                tracing::warn!(slot = self.link.name, ring = index, ?error, "a ring cannot be served");
+                None
+            }
+        }
+    }
+
+    /// After a change of the memory map: the same ring at the same place in another snapshot. Nothing
+    /// is in flight then.
+    fn move_ring(&mut self, index: u32) {
+        let Some(ring) = self.rings.get_mut(index as usize) else { return };
+        if ring.in_flight > 0 {
+            // A region was added, or the log switched: the ring's windows stay good, as they hold
+            // their mapping.
+            return;
+        }
+        if let Some(queue) = ring.queue.take() {
+            let base = queue.base();
+            drop(queue);
+            let moved = self.set_up(index, base, false);
+            self.rings[index as usize].queue = moved;
+        }
+    }
+
+    fn stop_ring(&mut self, index: u32, wait: &Wait) {
+        let Some(ring) = self.rings.get_mut(index as usize) else { return };
+        if let Some((_, kick)) = ring.kick.take() {
+            let _ = wait.delete(kick.as_fd());
+        }
+        ring.broken = false;
+        ring.draining = false;
+        if ring.queue.take().is_some() {
+            ring.epoch = ring.epoch.wrapping_add(1);
+            ring.in_flight = 0;
+            self.device.ring_stopped(index);
+        }
+        if !self.link.is_connected() {
+            self.rings[index as usize].call = None;
+        }
+    }
+
+    /// The guest broke a ring. Its device needs a reset by its driver.
+    pub fn ring_broke(&mut self, index: u32, fault: virtqueue::Fault) {
+        self.rings[index as usize].broken = true;
+        self.ring_faults += 1;
+        tracing::warn!(slot = self.link.name, ring = index, fault = fault.name(), "the guest broke a ring");
+    }
+
+    /// Named ends of the link, for the operator.
+    pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let faults = Fault::ALL.iter().map(|fault| (fault.name(), self.faults[*fault as usize]));
+        faults.chain([("rings_broken", self.ring_faults)])
+    }
+
+    /// Leaves everything as a dying worker would, for another lane to take up: the descriptors, by the
+    /// names under which the keeper has them.
+    pub fn release(mut self, wait: &Wait) -> std::io::Result<HashMap<String, OwnedFd>> {
+        let _ = wait.delete(self.listener.as_fd());
+        if let Some(stream) = &self.link.stream {
+            let _ = wait.delete(stream.as_fd());
+        }
+        for ring in &mut self.rings {
+            if let Some((_, kick)) = ring.kick.take() {
+                let _ = wait.delete(kick.as_fd());
+            }
+        }
+        let mut left = self.link.release();
+        left.insert(LISTENER.to_owned(), OwnedFd::from(self.listener));
+        left.insert(INFLIGHT.to_owned(), self.own_inflight_fd);
+        Ok(left)
+    }
+
+    /// The slot is removed for good.
+    pub fn remove(mut self, wait: &Wait) {
+        let _ = wait.delete(self.listener.as_fd());
+        self.disconnect(wait);
+        self.link.forget_all();
+        let _ = std::fs::remove_file(&self.spec.socket);
+    }
+}

@@ -1,0 +1,327 @@
+//! Volumes as a lane has them open, and what a site's volume means in files and devices.
+
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use control::Problem;
+use control::step::{Backing, VolumeSpec};
+use disk::{Data, Disk};
+use disk_block_device::DiskBlockDevice;
+use disk_file::DiskFile;
+use disk_null::DiskNull;
+use host::ring::Ring;
+use request::{Blocks, Discard, Facts, Identity, Instant, Operation, Status};
+
+use crate::engine::place_of;
+
+/// How long a successor waits for the last requests of a killed worker, which hold the volume's lock.
+/// Longer than a Linux guest's SCSI layer waits (30 s) would not help it.
+const LOCK_PATIENCE: Duration = Duration::from_secs(25);
+/// How long a fresh volume waits: somebody else has it, and will not let go soon.
+const LOCK_PATIENCE_FRESH: Duration = Duration::from_millis(500);
+
+/// An open volume.
+pub struct Volume {
+    pub spec: VolumeSpec,
+    disk: Box<dyn Disk>,
+    in_flight: u32,
+    /// Something was submitted since the last poll.
+    unpolled: bool,
+    closing: bool,
+    ends: [u64; Status::ALL.len()],
+    cause: Option<String>,
+}
+
+impl Volume {
+    pub fn facts(&self) -> &Facts {
+        self.disk.facts()
+    }
+}
+
+/// The volumes that one lane has open.
+pub struct Volumes {
+    ring: Rc<Ring>,
+    table: Vec<Option<Volume>>,
+    /// Volumes with requests in flight.
+    busy: Vec<u32>,
+}
+
+impl Volumes {
+    pub fn new(ring: Rc<Ring>) -> Self {
+        Self { ring, table: Vec::new(), busy: Vec::new() }
+    }
+
+    /// Opens a volume. `resumed`: a killed worker may still have requests on it.
+    pub fn open(&mut self, spec: &VolumeSpec, resumed: bool) -> Result<u32, Problem> {
+        let identity = Identity { naa: spec.naa.0, serial: spec.serial.clone(), name: spec.name.clone() };
+        let disk =
+            open(spec, identity, &self.ring, if resumed { LOCK_PATIENCE } else { LOCK_PATIENCE_FRESH })?;
+        let volume = Volume {
+            spec: spec.clone(),
+            disk,
+            in_flight: 0,
+            unpolled: false,
+            closing: false,
+            ends: [0; Status::ALL.len()],
+            cause: None,
+        };
+        let free = self.table.iter().position(Option::is_none);
+        let index = free.unwrap_or_else(|| {
+            self.table.push(None);
+            self.table.len() - 1
+        });
+        self.table[index] = Some(volume);
+        Ok(index as u32)
+    }
+
+    /// Closes a volume, once its last request has ended.
+    pub fn close(&mut self, index: u32) {
+        if let Some(slot) = self.table.get_mut(index as usize)
+            && let Some(volume) = slot
+        {
+            volume.closing = true;
+            if volume.in_flight == 0 {
+                *slot = None;
+            }
+        }
+    }
+
+    pub fn get(&self, index: u32) -> Option<&Volume> {
+        self.table.get(index as usize)?.as_ref()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Volume> {
+        self.table.iter().flatten()
+    }
+
+    pub fn find(&self, name: &str) -> Option<u32> {
+        let same = |volume: &Option<Volume>| {
+            volume.as_ref().is_some_and(|volume| volume.spec.name == name && !volume.closing)
+        };
+        self.table.iter().position(same).map(|index| index as u32)
+    }
+
+    pub fn submit(&mut self, now: Instant, index: u32, tag: u32, operation: Operation, data: Data<'_>) {
+        let Some(Some(volume)) = self.table.get_mut(index as usize) else {
+            unreachable!("a request names a volume that stays open until it ends");
+        };
+        volume.disk.submit(now, tag, operation, data);
+        volume.unpolled = true;
+        volume.in_flight += 1;
+        if volume.in_flight == 1 {
+            self.busy.push(index);
+        }
+    }
+
+    /// Asks every busy disk which requests have ended.
+    pub fn poll(&mut self, now: Instant, ended: &mut Vec<(u32, Status)>) {
+        let mut at = 0;
+        while at < self.busy.len() {
+            let index = self.busy[at] as usize;
+            let Some(volume) = &mut self.table[index] else {
+                self.busy.swap_remove(at);
+                continue;
+            };
+            volume.unpolled = false;
+            let (in_flight, ends) = (&mut volume.in_flight, &mut volume.ends);
+            let mut failed = false;
+            volume.disk.poll(now, &mut |tag, status| {
+                *in_flight -= 1;
+                ends[status as usize] += 1;
+                failed |= status != Status::Good;
+                ended.push((tag, status));
+            });
+            if failed && let Some(cause) = volume.disk.take_cause() {
+                // Once for each cause, not for each request: a guest could fill the log otherwise.
+                if volume.cause.as_ref() != Some(&cause) {
+                    tracing::error!(volume = volume.spec.name, cause, "a disk request failed");
+                }
+                volume.cause = Some(cause);
+            }
+            if volume.in_flight > 0 {
+                at += 1;
+                continue;
+            }
+            if volume.closing {
+                self.table[index] = None;
+            }
+            self.busy.swap_remove(at);
+        }
+    }
+
+    /// A disk was given something after it was polled last; it may have an end without asking anybody.
+    pub fn has_unpolled(&self) -> bool {
+        self.busy
+            .iter()
+            .any(|index| self.table[*index as usize].as_ref().is_some_and(|volume| volume.unpolled))
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.busy.iter().filter_map(|index| self.table[*index as usize].as_ref()?.disk.next_deadline()).min()
+    }
+
+    /// The backing may have grown. The new facts, if it has.
+    pub fn resize(&mut self, spec: &VolumeSpec) -> Option<(u32, Facts)> {
+        let index = self.find(&spec.name)?;
+        let volume = self.table[index as usize].as_mut()?;
+        volume.spec = spec.clone();
+        volume.disk.resize().then(|| (index, volume.disk.facts().clone()))
+    }
+
+    pub fn report(&self, into: &mut std::collections::BTreeMap<String, control::status::VolumeStatus>) {
+        for volume in self.iter() {
+            let counters = Status::ALL
+                .iter()
+                .map(|status| (format!("ended_{}", status.name()), volume.ends[*status as usize]))
+                .chain([("in_flight".to_owned(), u64::from(volume.in_flight))])
+                .collect();
+            let status = control::status::VolumeStatus {
+                fault: volume.cause.clone(),
+                counters,
+                ..control::status::VolumeStatus::default()
+            };
+            into.insert(volume.spec.name.clone(), status);
+        }
+    }
+}
+
+fn is_block_device(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.file_type().is_block_device())
+}
+
+fn open(
+    spec: &VolumeSpec,
+    identity: Identity,
+    ring: &Rc<Ring>,
+    patience: Duration,
+) -> Result<Box<dyn Disk>, Problem> {
+    let problem = |error: String| {
+        Problem::failed(format!("cannot open volume `{}`: {error}", spec.name)).at(place_of(spec)).hint(
+            "a volume belongs to one server and one slot at a time, and its file must be there: mend that, then apply the site again",
+        )
+    };
+    match &spec.backing {
+        Backing::Null => {
+            let block_size = spec.block_size;
+            let blocks = Blocks(spec.size.unwrap_or(0) / u64::from(block_size));
+            Ok(Box::new(DiskNull::new(Facts {
+                block_size,
+                blocks,
+                physical_exponent: 0,
+                optimal: Blocks(0),
+                read_only: spec.read_only,
+                rotational: false,
+                write_cache: false,
+                discard: Some(Discard { granularity: Blocks(1), zeroes: false }),
+                identity,
+            })))
+        }
+        Backing::Path { path } if is_block_device(path) => {
+            let options = disk_block_device::Options {
+                path: path.clone(),
+                read_only: spec.read_only,
+                identity,
+                patience,
+            };
+            DiskBlockDevice::open(Rc::clone(ring), options)
+                .map(|disk| Box::new(disk) as Box<dyn Disk>)
+                .map_err(|error| problem(error.to_string()))
+        }
+        Backing::Path { path } => {
+            let options = disk_file::Options {
+                path: path.clone(),
+                read_only: spec.read_only,
+                block_size: spec.block_size,
+                direct: true,
+                identity,
+                patience,
+            };
+            let disk =
+                DiskFile::open(Rc::clone(ring), options).map_err(|error| problem(error.to_string()))?;
+            if let Some(size) = spec.size
+                && disk.facts().capacity_bytes() < size
+            {
+                return Err(Problem::failed(format!(
+                    "volume `{}` is smaller than it was made: {} bytes instead of {size}",
+                    spec.name,
+                    disk.facts().capacity_bytes()
+                ))
+                .at(place_of(spec))
+                .hint("its file was truncated: restore the file, or extend it with `truncate` if its end was empty; nothing was changed"));
+            }
+            Ok(Box::new(disk))
+        }
+    }
+}
+
+/// Makes a volume's file if it is missing. A file that is there is left as it is: making one longer
+/// that lost its end would turn lost data into zeroes.
+pub fn create(spec: &VolumeSpec) -> Result<(), Problem> {
+    let Backing::Path { path } = &spec.backing else { return Ok(()) };
+    let failed = |what: &str, error: std::io::Error| {
+        Problem::failed(format!("{what} of volume `{}`: {error}", spec.name))
+            .at(path.display().to_string())
+            .hint("is the directory there, writable, and not full?")
+    };
+    match std::fs::metadata(path) {
+        Ok(found) if found.file_type().is_block_device() => Ok(()),
+        Ok(found) if !found.is_file() => Err(Problem::invalid(format!("volume `{}` is neither a file nor a block device", spec.name))
+            .at(path.display().to_string())
+            .hint("give the path of a raw image or of a block device")),
+        Ok(found) => match spec.size {
+            Some(size) if found.len() < size => Err(Problem::conflict(format!(
+                "the file of volume `{}` has {} bytes, and the volume {size}",
+                spec.name,
+                found.len()
+            ))
+            .at(path.display().to_string())
+            .hint("if its end was lost, restore the file; if it was always this short, grow it with `truncate -s`, or give its size. Nothing was changed")),
+            _ => Ok(()),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let Some(size) = spec.size else {
+                return Err(Problem::not_found(format!("the file of volume `{}` is missing", spec.name))
+                    .at(path.display().to_string())
+                    .hint("correct `path`, or add `size` and the file is made"));
+            };
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder).map_err(|error| failed("cannot make the directory", error))?;
+            }
+            host::file::create(path, size).map_err(|error| failed("cannot make the file", error))?;
+            Ok(())
+        }
+        Err(error) => Err(failed("cannot look at the file", error)),
+    }
+}
+
+/// Makes a volume's file longer.
+pub fn grow(spec: &VolumeSpec) -> Result<(), Problem> {
+    let (Backing::Path { path }, Some(size)) = (&spec.backing, spec.size) else { return Ok(()) };
+    if is_block_device(path) {
+        return Ok(());
+    }
+    let file = std::fs::OpenOptions::new().write(true).open(path);
+    file.and_then(|file| host::file::grow(&file, size)).map_err(|error| {
+        Problem::failed(format!("cannot grow the file of volume `{}`: {error}", spec.name))
+            .at(path.display().to_string())
+            .hint("is it there, writable, and has its file system room for a file of this size?")
+    })
+}
+
+/// Size and allocated bytes, as they are now.
+pub fn sizes(spec: &VolumeSpec) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    match &spec.backing {
+        Backing::Null => (spec.size.unwrap_or(0), 0),
+        Backing::Path { path } => match std::fs::metadata(path) {
+            Ok(found) if found.is_file() => (found.len(), found.blocks() * 512),
+            Ok(_) => {
+                let size = std::fs::File::open(path).and_then(|file| host::file::size(&file)).unwrap_or(0);
+                (size, size)
+            }
+            Err(_) => (0, 0),
+        },
+    }
+}

@@ -1,0 +1,113 @@
+//! The worker's side of the keeper: every descriptor that must outlive the worker, by name.
+//!
+//! A descriptor is kept from the moment in which its datagram lies in the keeper's socket, which is
+//! when `keep` returns; a worker that dies afterwards leaves it to its successor.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Arc;
+
+use control::Problem;
+use host::socket;
+
+/// Talks to the keeper. Shared by all lanes; each call is one datagram.
+#[derive(Clone, Debug)]
+pub struct Vault {
+    /// `None`: nobody keeps anything, and a crash is the end of every connection.
+    keeper: Option<Arc<UnixDatagram>>,
+}
+
+impl Vault {
+    /// Finds the keeper as sd_notify(3) says: by NOTIFY_SOCKET.
+    pub fn from_environment() -> Result<Self, Problem> {
+        let Some(address) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(Self { keeper: None }) };
+        let address = address.to_string_lossy().into_owned();
+        let failed = |error: std::io::Error| {
+            Problem::failed(format!("cannot reach the keeper: {error}"))
+                .at(format!("NOTIFY_SOCKET={address}"))
+                .hint(
+                    "start the worker by `standpipe keep -- standpipe serve`, or by systemd with Type=notify",
+                )
+        };
+        let socket = UnixDatagram::unbound().map_err(failed)?;
+        match address.strip_prefix('@') {
+            Some(name) => {
+                let name = SocketAddr::from_abstract_name(name).map_err(failed)?;
+                socket.connect_addr(&name).map_err(failed)?;
+            }
+            None => socket.connect(&address).map_err(failed)?,
+        }
+        Ok(Self { keeper: Some(Arc::new(socket)) })
+    }
+
+    /// Nobody to keep anything: tests.
+    #[cfg(test)]
+    pub fn none() -> Self {
+        Self { keeper: None }
+    }
+
+    pub fn is_kept(&self) -> bool {
+        self.keeper.is_some()
+    }
+
+    fn tell(&self, text: &str, fds: &[BorrowedFd<'_>]) {
+        let Some(keeper) = &self.keeper else { return };
+        if let Err(error) = socket::send(keeper.as_fd(), text.as_bytes(), fds) {
+            tracing::error!(%error, text, "the keeper does not take what we tell it; a crash would lose it");
+        }
+    }
+
+    /// Has a descriptor kept under a name that nothing else has.
+    pub fn keep(&self, name: &str, fd: BorrowedFd<'_>) {
+        // FDPOLL=0: systemd would throw a socket away as soon as its peer hangs up.
+        self.tell(&format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0"), &[fd]);
+    }
+
+    pub fn forget(&self, name: &str) {
+        self.tell(&format!("FDSTOREREMOVE=1\nFDNAME={name}"), &[]);
+    }
+
+    /// Tells the service manager that we serve.
+    pub fn ready(&self, status: &str) {
+        self.tell(&format!("READY=1\nSTATUS={status}"), &[]);
+    }
+}
+
+/// What the last worker left.
+#[derive(Debug, Default)]
+pub struct Estate {
+    by_name: HashMap<String, OwnedFd>,
+}
+
+impl Estate {
+    pub fn inherit() -> Self {
+        // The newest of several under one name is the valid one.
+        Self { by_name: host::process::take_listen_fds().into_iter().collect() }
+    }
+
+    pub fn take(&mut self, name: &str) -> Option<OwnedFd> {
+        self.by_name.remove(name)
+    }
+
+    /// Everything whose name begins with `PREFIX/`.
+    pub fn take_all(&mut self, prefix: &str) -> HashMap<String, OwnedFd> {
+        let start = format!("{prefix}/");
+        self.take_named(&start).into_iter().map(|(name, fd)| (name[start.len()..].to_owned(), fd)).collect()
+    }
+
+    /// Everything whose name begins with `start`, under its whole name.
+    pub fn take_named(&mut self, start: &str) -> HashMap<String, OwnedFd> {
+        let names: Vec<String> =
+            self.by_name.keys().filter(|name| name.starts_with(start)).cloned().collect();
+        names.into_iter().filter_map(|name| Some((name.clone(), self.by_name.remove(&name)?))).collect()
+    }
+
+    /// Tells the keeper to forget what nobody claimed.
+    pub fn settle(self, vault: &Vault) {
+        for name in self.by_name.keys() {
+            vault.forget(name);
+        }
+    }
+}
