@@ -7,7 +7,7 @@ use alloc::string::String;
 use core::fmt::Write;
 use request::Facts;
 
-use crate::cdb::{CDB_MAX_BYTES, Cdb};
+use crate::cdb::Cdb;
 use crate::sense::Sense;
 use crate::unit::Decode;
 use crate::{inquiry, medium, mode, provisioning, report, unit};
@@ -43,6 +43,8 @@ pub struct Row {
     pub writes: bool,
     /// Only on a unit whose store gives space back.
     pub thin: bool,
+    /// Made from `usage`: the bits that must be zero.
+    reserved: u128,
     pub(crate) decode: Decode,
 }
 
@@ -54,7 +56,7 @@ impl Row {
     /// Any bit outside the usage mask is refused, with a pointer to it (SPC-4 4.2.5.1 lets a
     /// device server check reserved fields).
     pub(crate) fn check(&self, cdb: &Cdb) -> Result<(), Sense> {
-        let wrong = cdb.word() & self.reserved();
+        let wrong = cdb.word() & self.reserved;
         if wrong == 0 {
             return Ok(());
         }
@@ -62,16 +64,6 @@ impl Row {
         let bits = (wrong >> (byte * 8)) as u8;
         // Both numbers are below 16.
         Err(Sense::cdb_bit(byte as u16, bits.ilog2() as u8))
-    }
-
-    /// The bits of a CDB that must be zero, byte 0 lowest; bytes behind the CDB are nobody's.
-    fn reserved(&self) -> u128 {
-        let mut reserved = [0; CDB_MAX_BYTES];
-        for (into, usage) in reserved.iter_mut().zip(self.usage) {
-            *into = !usage;
-        }
-        reserved[0] = 0;
-        u128::from_le_bytes(reserved)
     }
 }
 
@@ -87,6 +79,7 @@ const ROW: Row = Row {
     needs_start: false,
     writes: false,
     thin: false,
+    reserved: 0,
     decode: unit::test_unit_ready,
 };
 
@@ -111,7 +104,7 @@ const F: u8 = 0xff;
 const G: u8 = 0x3f;
 
 /// All commands, by operation code and service action.
-static ROWS: [Row; 30] = [
+static ROWS: [Row; 30] = with_masks([
     Row { name: "TEST UNIT READY", opcode: 0x00, usage: &[0x00, R, R, R, R, R], needs_start: true, ..ROW },
     Row {
         name: "REQUEST SENSE",
@@ -275,7 +268,28 @@ static ROWS: [Row; 30] = [
         decode: medium::verify,
         ..FLUSH
     },
-];
+]);
+
+/// Fills in what follows from the usage masks, at compile time.
+const fn with_masks(mut rows: [Row; 30]) -> [Row; 30] {
+    let mut at = 0;
+    while at < rows.len() {
+        rows[at].reserved = reserved(rows[at].usage);
+        at += 1;
+    }
+    rows
+}
+
+/// The bits of a CDB that must be zero, byte 0 lowest; bytes behind the CDB are nobody's.
+const fn reserved(usage: &[u8]) -> u128 {
+    let mut bits = 0;
+    let mut at = 1;
+    while at < usage.len() {
+        bits |= (!usage[at] as u128) << (8 * at);
+        at += 1;
+    }
+    bits
+}
 
 /// No row has this operation code.
 const NONE: u8 = u8::MAX;
