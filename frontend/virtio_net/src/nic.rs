@@ -42,10 +42,14 @@ impl Nic {
         Nic { config, features, state, counters: Counters::default(), scratch: Scratch::new() }
     }
 
-    /// The driver accepted these features: everything begins anew.
+    /// The driver accepted these features. Everything begins anew if they differ from before: a
+    /// client repeats SET_FEATURES to switch the dirty log on, while the driver goes on.
     pub fn negotiate(&mut self, features: u64) {
-        self.features = Features(features & (self.config.offered())).consistent();
-        self.state = State::reset(self.config.mac, self.features);
+        let accepted = Features(features & self.config.offered()).consistent();
+        if accepted != self.features {
+            self.features = accepted;
+            self.state = State::reset(self.config.mac, accepted);
+        }
     }
 
     /// Goes on where a predecessor stopped.
@@ -57,7 +61,8 @@ impl Nic {
 
     /// The device is reset: no driver is there.
     pub fn reset(&mut self) {
-        self.negotiate(0);
+        self.features = Features(0);
+        self.state = State::reset(self.config.mac, self.features);
     }
 
     pub fn config(&self) -> &Config {

@@ -89,8 +89,12 @@ fn every_command_does_its_part() {
     let mut successor = Control::new(true).nic;
     successor.resume(OFFERED, state);
     assert_eq!(successor.state(), control.nic.state());
+    // VHOST_F_LOG_ALL comes and goes under a running driver.
+    control.nic.negotiate(OFFERED | 1 << 26);
+    assert_eq!(successor.state(), control.nic.state());
     control.nic.reset();
     assert_eq!(control.nic.config_space()[..6], OWN.0);
+    assert_eq!(control.nic.pairs(), 1);
 }
 
 #[test]
