@@ -12,6 +12,7 @@ pub mod poll;
 pub mod process;
 pub mod ring;
 pub mod socket;
+pub mod tap;
 pub mod wait;
 
 pub use buffer::Buffer;

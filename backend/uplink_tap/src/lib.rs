@@ -18,6 +18,7 @@ mod header;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use guest_memory::Memory;
 use host::errno;
@@ -106,6 +107,8 @@ pub struct UplinkTap {
     /// Header and first bytes of the frame that is being sent.
     head: Vec<u8>,
     counters: Counters,
+    /// The memory of frames that are in no guest's.
+    nothing: Arc<Memory>,
 }
 
 /// Opens an uplink with one queue for each lane, and brings it up. Returns the interface's name too.
@@ -118,7 +121,13 @@ pub fn open(name: &str, queues: u16, mtu: u32) -> io::Result<(Vec<UplinkTap>, St
 impl UplinkTap {
     fn new(tap: Tap) -> Self {
         let buffer = vec![0; HEADER_BYTES + FRAME_MAX_BYTES + 1].into_boxed_slice();
-        Self { tap, buffer, head: Vec::with_capacity(512), counters: Counters::default() }
+        Self {
+            tap,
+            buffer,
+            head: Vec::with_capacity(512),
+            counters: Counters::default(),
+            nothing: Memory::empty(),
+        }
     }
 
     /// A queue that the keeper kept.
@@ -196,7 +205,8 @@ impl UplinkTap {
         rest: &[u8],
         rewrite: Rewrite,
     ) -> Result<(), Drop> {
-        let sent = self.try_send(facts, header, rest, &Memory::empty(), &[], rewrite);
+        let nothing = Arc::clone(&self.nothing);
+        let sent = self.try_send(facts, header, rest, &nothing, &[], rewrite);
         self.count(sent)
     }
 

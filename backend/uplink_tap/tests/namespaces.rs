@@ -150,14 +150,15 @@ fn forward(from: &mut UplinkTap, to: &mut [UplinkTap], index: usize, memory: &Me
         seen.segmented += u64::from(facts.gso == Gso::TcpV4);
         seen.unsummed += u64::from(facts.checksum_start != CHECKSUM_NONE);
         seen.longest = seen.longest.max(frame.len());
-        // Cut where no header ends, as guests do.
-        let cut = frame.len().min(23);
+        // The header that the switch judges, and the rest in two pieces.
+        let (header, rest) = frame.split_at(frame.len().min(60));
+        let cut = rest.len().min(23);
         let spans = [
             Span { offset: 100, len: cut as u32, region: 0 },
-            Span { offset: 4099, len: (frame.len() - cut) as u32, region: 0 },
+            Span { offset: 4099, len: (rest.len() - cut) as u32, region: 0 },
         ];
-        assert_eq!(memory.scatter(&spans, frame), frame.len());
-        to[to_index].send(facts, memory, &spans, Rewrite::Keep).unwrap();
+        assert_eq!(memory.scatter(&spans, rest), rest.len());
+        to[to_index].send(facts, header, memory, &spans, Rewrite::Keep).unwrap();
     })
     .unwrap();
 }
@@ -232,14 +233,14 @@ fn tags_are_taken_out_and_put_in_on_the_way() {
 /// Sends a frame until it has come out of the other end: a bridge's ports forward after a while.
 fn through(near: &mut UplinkTap, far: &mut UplinkTap, frame: &[u8], change: Rewrite) -> Vec<u8> {
     let memory = Memory::anonymous(1 << 16);
-    let spans =
-        [Span { offset: 1, len: 7, region: 0 }, Span { offset: 500, len: frame.len() as u32 - 7, region: 0 }];
-    assert_eq!(memory.scatter(&spans, frame), frame.len());
+    let (header, rest) = frame.split_at(20);
+    let spans = [Span { offset: 1, len: rest.len() as u32, region: 0 }];
+    assert_eq!(memory.scatter(&spans, rest), rest.len());
     let begin = Instant::now();
     let mut found = None;
     while found.is_none() {
         assert!(begin.elapsed() < Duration::from_secs(40), "{change:?}: the frame did not come out");
-        near.send(FrameFacts::default(), &memory, &spans, change).unwrap();
+        near.send(FrameFacts::default(), header, &memory, &spans, change).unwrap();
         std::thread::sleep(Duration::from_millis(5));
         far.receive(64, &mut |_, bytes| {
             let of_ours = bytes.ends_with(&frame[frame.len() - 100..]);
@@ -259,25 +260,27 @@ fn what_cannot_be_sent_has_a_name_and_a_kept_queue_goes_on() {
     let queue = &mut left.queues[0];
     let whole = [Span { offset: 0, len: 60, region: 0 }];
     let good = FrameFacts::default();
-    queue.send(good, &memory, &whole, Rewrite::Keep).unwrap();
-    let short = [Span { offset: 0, len: 13, region: 0 }];
-    assert_eq!(queue.send(good, &memory, &short, Rewrite::Keep), Err(Dropped::Runt));
+    let header = [0; 20];
+    queue.send(good, &header, &memory, &whole, Rewrite::Keep).unwrap();
+    queue.send_bytes(good, &header, &[0; 40], Rewrite::Keep).unwrap();
+    assert_eq!(queue.send(good, &header[..13], &memory, &whole, Rewrite::Keep), Err(Dropped::Runt));
+    assert_eq!(queue.send(good, &header[..15], &memory, &whole, Rewrite::Strip), Err(Dropped::Runt));
     let foreign = [Span { offset: 0, len: 60, region: 9 }];
-    assert_eq!(queue.send(good, &memory, &foreign, Rewrite::Keep), Err(Dropped::BadSpan));
+    assert_eq!(queue.send(good, &header, &memory, &foreign, Rewrite::Keep), Err(Dropped::BadSpan));
     let crumbs: Vec<Span> = (0..1100).map(|i| Span { offset: i * 2, len: 1, region: 0 }).collect();
-    assert_eq!(queue.send(good, &memory, &crumbs, Rewrite::Keep), Err(Dropped::TooManyPieces));
+    assert_eq!(queue.send(good, &header, &memory, &crumbs, Rewrite::Keep), Err(Dropped::TooManyPieces));
     let absurd = FrameFacts { checksum_start: 40_000, checksum_offset: 16, ..good };
-    assert_eq!(queue.send(absurd, &memory, &whole, Rewrite::Keep), Err(Dropped::Refused));
+    assert_eq!(queue.send(absurd, &header, &memory, &whole, Rewrite::Keep), Err(Dropped::Refused));
 
     // The keeper's copy of the descriptor is the same queue.
     let kept = queue.as_fd().try_clone_to_owned().unwrap();
     let mut queue = UplinkTap::adopt(kept).unwrap();
     left.queues.clear();
     assert_eq!(queue.name().unwrap(), left.interface);
-    queue.send(good, &memory, &whole, Rewrite::Keep).unwrap();
+    queue.send(good, &header, &memory, &whole, Rewrite::Keep).unwrap();
 
     ip(&format!("-n {} link set {} down", left.name, left.interface)).unwrap();
-    assert_eq!(queue.send(good, &memory, &whole, Rewrite::Keep), Err(Dropped::Down));
+    assert_eq!(queue.send(good, &header, &memory, &whole, Rewrite::Keep), Err(Dropped::Down));
     let dropped: u64 = Dropped::ALL.iter().map(|&drop| queue.counters().dropped(drop)).sum();
     assert_eq!((dropped, queue.counters().sent_frames), (1, 1));
 }
