@@ -2,11 +2,15 @@
 
 use crate::attention::NEXUS_MAX;
 
-/// Version 1: version, flags, capacity, then one word a nexus; all little-endian.
+/// Version 1: version, flags, one word a nexus, capacity; all little-endian. The capacity stands
+/// last, so that a store that is cut short leaves the old one: then [`crate::Unit::restore`] tells
+/// of the change again instead of never.
 const VERSION: u32 = 1;
 
 /// Length of an encoded [`State`].
 pub const STATE_BYTES: usize = 16 + 2 * NEXUS_MAX;
+
+const BLOCKS_AT: usize = STATE_BYTES - 8;
 
 const WRITE_CACHE_OFF: u32 = 1 << 0;
 const DESCRIPTOR_SENSE: u32 = 1 << 1;
@@ -42,10 +46,10 @@ impl State {
         }
         bytes[..4].copy_from_slice(&VERSION.to_le_bytes());
         bytes[4..8].copy_from_slice(&flags.to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.blocks.to_le_bytes());
-        for (into, word) in bytes[16..].chunks_exact_mut(2).zip(self.attentions) {
+        for (into, word) in bytes[8..].chunks_exact_mut(2).zip(self.attentions) {
             into.copy_from_slice(&word.to_le_bytes());
         }
+        bytes[BLOCKS_AT..].copy_from_slice(&self.blocks.to_le_bytes());
         bytes
     }
 
@@ -57,14 +61,14 @@ impl State {
         }
         let flags = word(4);
         let mut attentions = [0; NEXUS_MAX];
-        for (into, from) in attentions.iter_mut().zip(bytes[16..].chunks_exact(2)) {
+        for (into, from) in attentions.iter_mut().zip(bytes[8..].chunks_exact(2)) {
             *into = u16::from_le_bytes([from[0], from[1]]);
         }
         Some(State {
             write_cache_off: flags & WRITE_CACHE_OFF != 0,
             descriptor_sense: flags & DESCRIPTOR_SENSE != 0,
             stopped: flags & STOPPED != 0,
-            blocks: u64::from(word(8)) | u64::from(word(12)) << 32,
+            blocks: u64::from(word(BLOCKS_AT)) | u64::from(word(BLOCKS_AT + 4)) << 32,
             attentions,
         })
     }

@@ -10,9 +10,9 @@ fn yesterdays_bytes_are_understood() {
     let mut bytes = [0; 144];
     bytes[0] = 1;
     bytes[4] = 0b111;
-    bytes[10] = 0x20;
-    bytes[18] = 1 << 5;
-    bytes[142] = 1 << 6;
+    bytes[10] = 1 << 5;
+    bytes[134] = 1 << 6;
+    bytes[138] = 0x20;
     let state = State::decode(&bytes).unwrap();
     assert!(state.write_cache_off && state.descriptor_sense && state.stopped);
     assert_eq!(state.blocks, 2_097_152);
@@ -23,6 +23,25 @@ fn yesterdays_bytes_are_understood() {
     assert_eq!(&told.sense_data().unwrap()[..4], [0x72, 0x06, 0x2a, 0x09]);
     assert_eq!(codes(&response(&mut unit, NEXUS, &[0; 6])), (0x2, 0x04, 0x02));
     assert_eq!(codes(&response(&mut unit, crate::Nexus(63), &[0; 6])), (0x6, 0x2a, 0x01));
+}
+
+#[test]
+fn a_store_that_was_cut_short_tells_again_and_never_less() {
+    let mut grown = facts();
+    grown.blocks = Blocks(4_194_304);
+    let mut unit = unit(facts());
+    let before = unit.state().encode();
+    unit.resized(grown.clone());
+    let after = unit.state().encode();
+    for stored in 0..=STATE_BYTES {
+        let mut torn = before;
+        torn[..stored].copy_from_slice(&after[..stored]);
+        let mut unit = Unit::restore(grown.clone(), &State::decode(&torn).unwrap());
+        for nexus in [NEXUS, OTHER] {
+            assert_eq!(codes(&response(&mut unit, nexus, &[0; 6])), (0x6, 0x2a, 0x09));
+            assert_eq!(response(&mut unit, nexus, &[0; 6]).status, 0x00);
+        }
+    }
 }
 
 #[test]
