@@ -12,7 +12,7 @@ pub mod feature {
     pub const T10_PI: u64 = 1 << 3;
 }
 
-/// Command-specific response values, 5.6.6.1.1 and 5.6.6.2.
+/// Command-specific response values, 5.6.6.1 and 5.6.6.2.
 pub mod response {
     pub const OK: u8 = 0;
     /// The command wants more data than the buffers hold.

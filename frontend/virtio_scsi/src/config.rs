@@ -9,9 +9,9 @@ pub const CONFIG_BYTES: usize = 36;
 const SENSE_SIZE_DEFAULT: u32 = 96;
 const CDB_SIZE_DEFAULT: u32 = 32;
 
-/// No sense data is longer (SPC-4 4.5.1).
+/// No sense data is longer (SPC-4).
 const SENSE_SIZE_MAX: u32 = 252;
-/// No CDB is longer: a variable length one has 8 bytes and up to 252 more (SPC-4 4.2.3).
+/// No CDB is longer: a variable length one has 8 bytes and up to 252 more (SPC-4).
 const CDB_SIZE_MAX: u32 = 260;
 
 /// Offsets of what a driver may write.
@@ -76,7 +76,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// One target with all the LUNs that the addressing has (5.6.4: at most 16,383).
+    /// One target with all the LUNs that the addressing has (14 bits).
     pub fn new(num_queues: u32, seg_max: u32, max_sectors: u32, cmd_per_lun: u32) -> Config {
         Config {
             num_queues,

@@ -220,7 +220,7 @@ fn limit(chain: &mut Chain, range: &mut Range<u16>, bytes: u64) -> bool {
 }
 
 /// The whole response area is written, unused sense data as zeroes, so that the used length counts
-/// bytes that were written. 5.6.6.1.
+/// bytes that were written.
 fn write_response(memory: &Memory, spans: &[Span], bytes: usize, answer: &Answer<'_>) -> u32 {
     let mut area = [0; RESPONSE_MAX];
     let area = area.get_mut(..bytes).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Unit attention conditions, SAM-5 5.14: events that every initiator is told once, each by the
+//! Unit attention conditions, SAM-5: events that every initiator is told once, each by the
 //! CHECK CONDITION of its next command.
 
 use crate::sense::Sense;
@@ -23,7 +23,7 @@ pub enum Reset {
     LogicalUnit,
 }
 
-/// Conditions in the order in which they are reported: SAM-5 table 48 puts the resets first, in
+/// Conditions in the order in which they are reported: SAM-5 puts the resets first, in
 /// this order; the rest has no order of its own.
 const PRECEDENCE: [Sense; 7] = [
     Sense::POWER_ON_OR_RESET,

@@ -4,12 +4,12 @@ use crate::sense::Sense;
 use crate::unit::{Call, Unit, Verdict};
 use crate::vpd;
 
-/// T10 VENDOR IDENTIFICATION, PRODUCT IDENTIFICATION, PRODUCT REVISION LEVEL (SPC-4 6.6.2).
+/// T10 VENDOR IDENTIFICATION, PRODUCT IDENTIFICATION, PRODUCT REVISION LEVEL (SPC-4).
 pub(crate) const VENDOR: &[u8; 8] = b"STANDPIP";
 pub(crate) const PRODUCT: &[u8; 16] = b"VOLUME          ";
 const REVISION: &[u8; 4] = b"0001";
 
-/// Direct access block device, connected (SPC-4 6.6.2): the first byte of every INQUIRY answer.
+/// Direct access block device, connected (SPC-4): the first byte of every INQUIRY answer.
 pub(crate) const DIRECT_ACCESS: u8 = 0x00;
 /// A well known logical unit.
 pub(crate) const WELL_KNOWN: u8 = 0x1e;
@@ -18,7 +18,7 @@ pub(crate) const ABSENT: u8 = 0x7f;
 
 const STANDARD_BYTES: usize = 96;
 
-/// Standard INQUIRY data, SPC-4 6.6.2.
+/// Standard INQUIRY data, SPC-4.
 pub(crate) fn standard(peripheral: u8) -> [u8; STANDARD_BYTES] {
     let mut data = [0; STANDARD_BYTES];
     data[0] = peripheral;
@@ -41,7 +41,7 @@ pub(crate) struct Question {
     pub allocation: usize,
 }
 
-/// A page code without EVPD is refused (SPC-4 6.6.1).
+/// A page code without EVPD is refused (SPC-4).
 pub(crate) fn question(call: &Call<'_>) -> Result<Question, Sense> {
     let evpd = call.cdb.bit(1, 0);
     let page = call.cdb.byte(2);
@@ -62,7 +62,7 @@ pub(crate) fn inquiry(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict, S
     }
 }
 
-/// READ CAPACITY(10), SBC-3 5.15: the last address, or FFFFFFFFh if it needs more bits.
+/// READ CAPACITY(10), SBC-3: the last address, or FFFFFFFFh if it needs more bits.
 pub(crate) fn read_capacity_10(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict, Sense> {
     let last = last_block(unit)?;
     let mut data = [0; 8];
@@ -71,7 +71,7 @@ pub(crate) fn read_capacity_10(unit: &mut Unit, call: &mut Call<'_>) -> Result<V
     Ok(call.reply(data.len(), &data))
 }
 
-/// READ CAPACITY(16), SBC-3 5.16.
+/// READ CAPACITY(16), SBC-3.
 pub(crate) fn read_capacity_16(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict, Sense> {
     let last = last_block(unit)?;
     let mut data = [0; 32];

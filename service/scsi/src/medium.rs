@@ -1,4 +1,4 @@
-//! READ, WRITE, VERIFY and SYNCHRONIZE CACHE in all their lengths (SBC-3 5.11 and on).
+//! READ, WRITE, VERIFY and SYNCHRONIZE CACHE in all their lengths (SBC-3).
 
 use alloc::vec;
 use request::{Blocks, Extent, Lba, Operation};
@@ -19,11 +19,11 @@ pub(crate) struct Range {
 }
 
 impl Range {
-    /// The operation code's group says where the fields are (SPC-4 4.2.5.1).
+    /// The operation code's group says where the fields are (SPC-4).
     pub fn of(cdb: &Cdb) -> Range {
         let (first, count, count_at) = match cdb.byte(0) >> 5 {
             0 => {
-                // READ(6): 21 bits of address; a count of zero means 256 (SBC-3 5.10).
+                // READ(6): 21 bits of address; a count of zero means 256 (SBC-3).
                 let count = match cdb.byte(4) {
                     0 => 256,
                     count => u64::from(count),
@@ -45,7 +45,7 @@ impl Range {
         unit.facts.extent(self.first, self.count).ok_or(Sense::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE)
     }
 
-    /// MAXIMUM TRANSFER LENGTH and its kin (SBC-3 6.5.3): above it, INVALID FIELD IN CDB.
+    /// MAXIMUM TRANSFER LENGTH and its kin (SBC-3): above it, INVALID FIELD IN CDB.
     pub fn at_most(self, unit: &Unit, bytes: u64) -> Result<(), Sense> {
         if self.count.0 > bytes >> unit.facts.shift() {
             return Err(Sense::cdb_byte(self.count_at));
@@ -72,7 +72,7 @@ pub(crate) fn read(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict, Sens
     }
     let read = Operation::Read(extent);
     let plan = if force_unit_access(&call.cdb) && unit.facts.write_cache {
-        // FUA reads what is on the medium (SBC-3 5.12): newer data in a volatile cache is written
+        // FUA reads what is on the medium (SBC-3): newer data in a volatile cache is written
         // there first, or a power loss could take back what was read.
         Plan::list(vec![Operation::Flush, read]).unwrap_or_else(|| Plan::one(read))
     } else {

@@ -1,4 +1,4 @@
-//! Mode parameters (SPC-4 7.5, SBC-3 6.4): MODE SENSE and MODE SELECT.
+//! Mode parameters (SPC-4, SBC-3): MODE SENSE and MODE SELECT.
 //!
 //! Each page is made twice: its current values, and a mask of the bits that MODE SELECT may
 //! change. MODE SELECT takes a page if it differs from the current values in such bits alone, and
@@ -67,7 +67,7 @@ fn nothing(_: &Facts) -> [u8; PAGE_MAX_BYTES] {
 
 fn ignore(_: &mut Values, _: &[u8]) {}
 
-/// SBC-3 6.4.8: no recovery by this unit, no retries to set.
+/// Read-write error recovery, SBC-3: no recovery by this unit, no retries to set.
 fn error_recovery(_: &Facts, _: Values) -> [u8; PAGE_MAX_BYTES] {
     header(0x01, 12)
 }
@@ -75,7 +75,7 @@ fn error_recovery(_: &Facts, _: Values) -> [u8; PAGE_MAX_BYTES] {
 /// WCE of the caching page, byte 2.
 const WCE: u8 = 0x04;
 
-/// SBC-3 6.4.5.
+/// Caching, SBC-3.
 fn caching(facts: &Facts, values: Values) -> [u8; PAGE_MAX_BYTES] {
     let mut page = header(0x08, 20);
     if facts.write_cache && !values.write_cache_off {
@@ -100,8 +100,8 @@ fn caching_apply(values: &mut Values, page: &[u8]) {
 /// D_SENSE of the control page, byte 2.
 const D_SENSE: u8 = 0x04;
 
-/// SPC-4 7.5.8: GLTSD (there are no log parameters to save), QUEUE ALGORITHM MODIFIER unrestricted
-/// (commands end in any order), BUSY TIMEOUT PERIOD unlimited.
+/// Control, SPC-4: GLTSD (there are no log parameters to save), QUEUE ALGORITHM MODIFIER
+/// unrestricted (commands end in any order), BUSY TIMEOUT PERIOD unlimited.
 fn control(_: &Facts, values: Values) -> [u8; PAGE_MAX_BYTES] {
     let mut page = header(0x0a, 12);
     page[2] = 0x02;
@@ -123,14 +123,15 @@ fn control_apply(values: &mut Values, page: &[u8]) {
     values.descriptor_sense = page[2] & D_SENSE != 0;
 }
 
-/// SPC-4 7.5.11: DEXCPT, there are no informational exceptions to report.
+/// Informational exceptions control, SPC-4: DEXCPT, there are no informational exceptions to
+/// report.
 fn informational_exceptions(_: &Facts, _: Values) -> [u8; PAGE_MAX_BYTES] {
     let mut page = header(0x1c, 12);
     page[2] = 0x08;
     page
 }
 
-/// Which values of the pages are asked for: PC, SPC-4 6.12.1.
+/// Which values of the pages are asked for: PC, SPC-4.
 fn page_values(page: &Page, unit: &Unit, control: u8) -> [u8; PAGE_MAX_BYTES] {
     match control {
         1 => {
@@ -143,7 +144,7 @@ fn page_values(page: &Page, unit: &Unit, control: u8) -> [u8; PAGE_MAX_BYTES] {
     }
 }
 
-/// What differs between the two lengths of the commands, SPC-4 tables 171 and 172.
+/// What differs between the mode parameter headers of the two lengths of the commands.
 struct Shape {
     header: usize,
     /// Where the DEVICE-SPECIFIC PARAMETER and the BLOCK DESCRIPTOR LENGTH end.
@@ -182,7 +183,7 @@ fn mode_sense(
     }
     let mut data = Vec::with_capacity(96);
     data.resize(shape.header, 0);
-    // WP, and DPOFUA: FUA is honoured and DPO accepted (SBC-3 6.4.1).
+    // WP, and DPOFUA: FUA is honoured and DPO accepted (SBC-3).
     data[shape.device_specific] = if unit.facts.read_only { 0x90 } else { 0x10 };
     if !disable_block_descriptors {
         let descriptor = block_descriptor(&unit.facts, long_lba);
@@ -210,7 +211,7 @@ fn mode_sense(
     Ok(call.reply(allocation, &data))
 }
 
-/// SBC-3 6.4.2: short or long LBA mode parameter block descriptor.
+/// SBC-3, short or long LBA mode parameter block descriptor.
 fn block_descriptor(facts: &Facts, long: bool) -> Vec<u8> {
     let mut descriptor;
     if long {
@@ -319,7 +320,7 @@ fn check_list(unit: &Unit, shape: &Shape, list: &[u8]) -> Result<Values, Sense> 
 }
 
 /// The number of blocks may be zero or the largest number ("as it is") besides the current one
-/// (SBC-3 6.4.2.2); the block length must be the current one. Neither can be changed here.
+/// (SBC-3); the block length must be the current one. Neither can be changed here.
 fn check_block_descriptor(current: &[u8], asked: &[u8], at: usize) -> Result<(), Sense> {
     let blocks = if current.len() == 16 { 8 } else { 4 };
     let as_it_is = asked[..blocks].iter().all(|byte| *byte == 0)

@@ -9,11 +9,11 @@ use crate::plan::Plan;
 use crate::sense::Sense;
 use crate::unit::{Call, Response, Unit, Verdict};
 
-/// Parameter list header and one block descriptor, SBC-3 table 76 and 77.
+/// Parameter list header and one block descriptor, SBC-3, UNMAP parameter list.
 const HEADER_BYTES: usize = 8;
 const DESCRIPTOR_BYTES: usize = 16;
 
-/// UNMAP, SBC-3 5.28. All descriptors are checked before any space is given back.
+/// UNMAP, SBC-3. All descriptors are checked before any space is given back.
 pub(crate) fn unmap(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict, Sense> {
     let length = usize::from(call.cdb.u16(7));
     if length == 0 {
@@ -59,7 +59,7 @@ pub(crate) fn unmap(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict, Sen
     })
 }
 
-/// WRITE SAME, SBC-3 5.44 and 5.45. WSNZ is one: a count of zero is refused. A block of zeroes is
+/// WRITE SAME, SBC-3. WSNZ is one: a count of zero is refused. A block of zeroes is
 /// left to the store's own way of writing zeroes, with UNMAP also of giving the space back; NDOB
 /// means such a block without sending it.
 pub(crate) fn write_same(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict, Sense> {

@@ -8,7 +8,7 @@ use crate::rows::{self, Row};
 use crate::sense::Sense;
 use crate::unit::{Call, Response, Unit, Verdict};
 
-/// REPORT LUNS to a unit, SPC-4 6.33. It tells what REPORTED LUNS DATA HAS CHANGED would have told.
+/// REPORT LUNS to a unit, SPC-4. It tells what REPORTED LUNS DATA HAS CHANGED would have told.
 pub(crate) fn report_luns(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict, Sense> {
     let verdict = reply_luns(call)?;
     if unit.attentions.clear(call.nexus, Condition::LUNS) {
@@ -17,7 +17,7 @@ pub(crate) fn report_luns(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdic
     Ok(verdict)
 }
 
-/// The REPORT LUNS well known logical unit, SAM-5 4.6.12.
+/// The REPORT LUNS well known logical unit, SAM-5.
 const REPORT_LUNS_WLUN: [u8; 8] = [0xc1, 0x01, 0, 0, 0, 0, 0, 0];
 
 /// The list itself, the same whichever LUN it is asked of.
@@ -48,7 +48,7 @@ pub(crate) fn reply_luns(call: &mut Call<'_>) -> Result<Verdict, Sense> {
     Ok(Verdict::Respond(Response::GOOD))
 }
 
-/// Peripheral device addressing up to 255, flat space addressing above (SAM-5 4.7.7): what Linux
+/// Peripheral device addressing up to 255, flat space addressing above (SAM-5): what Linux
 /// and Windows print as the number itself.
 fn encode(lun: u16) -> [u8; 8] {
     let [high, low] = lun.to_be_bytes();
@@ -56,7 +56,7 @@ fn encode(lun: u16) -> [u8; 8] {
     [method | (high & 0x3f), low, 0, 0, 0, 0, 0, 0]
 }
 
-/// REPORT SUPPORTED OPERATION CODES, SPC-4 6.35.
+/// REPORT SUPPORTED OPERATION CODES, SPC-4.
 pub(crate) fn supported_operation_codes(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict, Sense> {
     let with_timeouts = call.cdb.bit(2, 7); // RCTD
     let opcode = call.cdb.byte(3);
@@ -85,7 +85,7 @@ pub(crate) fn supported_operation_codes(unit: &mut Unit, call: &mut Call<'_>) ->
     Ok(call.reply(allocation, &data))
 }
 
-/// SPC-4 table 283: a list with a header of four bytes.
+/// SPC-4, the all_commands format: a list with a header of four bytes.
 fn all_commands(unit: &Unit, with_timeouts: bool, data: &mut Vec<u8>) {
     data.extend_from_slice(&[0; 4]);
     for row in rows::rows().iter().filter(|row| row.is_available(&unit.facts)) {
@@ -102,7 +102,7 @@ fn all_commands(unit: &Unit, with_timeouts: bool, data: &mut Vec<u8>) {
     data[..4].copy_from_slice(&length.to_be_bytes());
 }
 
-/// SPC-4 table 285. SUPPORT is 011b for a command as the standard has it, 001b for none.
+/// SPC-4, the one_command format. SUPPORT is 011b for a command as the standard has it, 001b for none.
 fn one_command(row: Option<&Row>, with_timeouts: bool, data: &mut Vec<u8>) {
     let Some(row) = row else {
         data.extend_from_slice(&[0, 0x01, 0, 0]);
@@ -117,14 +117,14 @@ fn one_command(row: Option<&Row>, with_timeouts: bool, data: &mut Vec<u8>) {
     }
 }
 
-/// Command time-outs descriptor, SPC-4 table 287. No nominal time is claimed: how long a command
+/// Command time-outs descriptor, SPC-4. No nominal time is claimed: how long a command
 /// takes is the store's affair.
 fn timeouts(row: &Row, data: &mut Vec<u8>) {
     data.extend_from_slice(&[0x00, 0x0a, 0, 0, 0, 0, 0, 0]);
     data.extend_from_slice(&row.timeout_seconds.to_be_bytes());
 }
 
-/// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS, SPC-4 6.37: ABORT TASK, ABORT TASK SET, CLEAR TASK
+/// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS, SPC-4: ABORT TASK, ABORT TASK SET, CLEAR TASK
 /// SET, LOGICAL UNIT RESET, QUERY TASK; QUERY TASK SET, I_T NEXUS RESET. Not CLEAR ACA, since
 /// NORMACA is zero, nor QUERY ASYNCHRONOUS EVENT.
 pub(crate) fn supported_task_management_functions(

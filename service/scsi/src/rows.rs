@@ -28,14 +28,14 @@ pub struct Row {
     pub opcode: u8,
     /// For an operation code that many commands share: byte 1, bits 4 to 0.
     pub action: Option<u8>,
-    /// CDB USAGE DATA as SPC-4 6.35.3 has it: the operation code, the service action in its
+    /// CDB USAGE DATA as SPC-4 has it: the operation code, the service action in its
     /// field, and elsewhere the bits that are looked at. Its length is the CDB's.
     pub usage: &'static [u8],
     pub data: DataPhase,
     /// RECOMMENDED COMMAND TIMEOUT in seconds. A matter of policy: longer than the server waits
     /// for a store before it gives up, so that an initiator hears the reason and not silence.
     pub timeout_seconds: u32,
-    /// Runs although a unit attention condition is pending (SAM-5 5.14).
+    /// Runs although a unit attention condition is pending (SAM-5).
     pub past_attention: bool,
     /// Not while the unit is stopped.
     pub needs_start: bool,
@@ -53,7 +53,7 @@ impl Row {
         !self.thin || facts.discard.is_some()
     }
 
-    /// Any bit outside the usage mask is refused, with a pointer to it (SPC-4 4.2.5.1 lets a
+    /// Any bit outside the usage mask is refused, with a pointer to it (SPC-4 lets a
     /// device server check reserved fields).
     pub(crate) fn check(&self, cdb: &Cdb) -> Result<(), Sense> {
         let wrong = cdb.word() & self.reserved;
@@ -324,7 +324,7 @@ pub(crate) fn find(cdb: &[u8], facts: &Facts) -> Result<&'static Row, Sense> {
             return Err(Sense::INVALID_FIELD_IN_CDB);
         }
         match row.action {
-            // SPC-4 4.2.5.2: an operation code that is known with an action that is not.
+            // SPC-4: an operation code that is known with an action that is not.
             Some(action) if cdb[1] & 0x1f != action => sense = Sense::cdb_bit(1, 4),
             _ => return Ok(row),
         }

@@ -1,6 +1,6 @@
-//! Sense data: what went wrong, in the numbers of SPC-4 4.5 and its annex of additional sense codes.
+//! Sense data: what went wrong, in the numbers of SPC-4 and its list of additional sense codes.
 
-/// Sense keys, SPC-4 table 48.
+/// Sense keys, SPC-4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Key {
@@ -13,7 +13,7 @@ pub enum Key {
     AbortedCommand = 0xb,
 }
 
-/// Where the wrong field is: the sense-key specific field pointer, SPC-4 4.5.2.4.2.
+/// Where the wrong field is: the sense-key specific field pointer, SPC-4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pointer {
     /// In the CDB, or else in the parameter list.
@@ -122,7 +122,7 @@ impl Sense {
         Sense { pointer, ..Sense::INVALID_FIELD_IN_PARAMETER_LIST }
     }
 
-    /// SPC-4 4.5.2 (descriptor format) and 4.5.3 (fixed format).
+    /// SPC-4, descriptor format and fixed format sense data.
     pub fn encode(&self, format: Format) -> SenseData {
         let mut bytes = [0; SENSE_MAX_BYTES];
         let specific = self.pointer.map(Pointer::encode);

@@ -14,7 +14,7 @@ use crate::vpd;
 
 /// A command to a LUN that is not there. INQUIRY says so in its peripheral qualifier, REPORT LUNS
 /// lists those that are, REQUEST SENSE tells LOGICAL UNIT NOT SUPPORTED as data, and everything
-/// else ends with it (SPC-4 6.6.1, 6.33, 6.39).
+/// else ends with it (SPC-4).
 pub fn no_unit(command: &Command<'_>, out: &mut Vec<u8>) -> Verdict {
     answer(command, out, |call| match call.cdb.byte(0) {
         0x12 => inquire(call, ABSENT),
@@ -24,7 +24,7 @@ pub fn no_unit(command: &Command<'_>, out: &mut Vec<u8>) -> Verdict {
     })
 }
 
-/// A command to the REPORT LUNS well known logical unit (SPC-4 8.2): INQUIRY, REPORT LUNS, REQUEST
+/// A command to the REPORT LUNS well known logical unit (SPC-4): INQUIRY, REPORT LUNS, REQUEST
 /// SENSE and TEST UNIT READY are all that it knows.
 pub fn well_known(command: &Command<'_>, out: &mut Vec<u8>) -> Verdict {
     answer(command, out, |call| match call.cdb.byte(0) {

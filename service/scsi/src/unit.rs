@@ -11,7 +11,7 @@ use crate::rows::{self, Row};
 use crate::sense::{Format, Sense, SenseData};
 use crate::state::State;
 
-/// Status codes, SAM-5 5.3.
+/// Status codes, SAM-5.
 pub mod status {
     pub const GOOD: u8 = 0x00;
     pub const CHECK_CONDITION: u8 = 0x02;
@@ -80,7 +80,7 @@ pub(crate) struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Appends data-in bytes, cut to the allocation length (SPC-4 4.2.5.6).
+    /// Appends data-in bytes, cut to the allocation length (SPC-4).
     pub fn reply(&mut self, allocation: usize, data: &[u8]) -> Verdict {
         self.out.extend_from_slice(&data[..data.len().min(allocation)]);
         Verdict::Respond(Response::GOOD)
@@ -174,7 +174,7 @@ impl Unit {
     ) -> Result<Verdict, Sense> {
         let cdb = Cdb::new(command.cdb);
         let found = rows::find(command.cdb, &self.facts);
-        // SAM-5 5.14: a pending condition comes before whatever else the command would have met.
+        // SAM-5: a pending condition comes before whatever else the command would have met.
         let past_attention = found.as_ref().is_ok_and(|row| row.past_attention);
         if !past_attention && let Some(sense) = self.attentions.take(command.nexus) {
             self.dirty = true;
@@ -252,8 +252,8 @@ pub(crate) fn test_unit_ready(unit: &mut Unit, _call: &mut Call<'_>) -> Result<V
     Ok(Verdict::Respond(Response::GOOD))
 }
 
-/// START STOP UNIT, SBC-3 5.25. Stopping flushes first, unless NO_FLUSH says not to. IMMED is
-/// accepted; the answer comes when the work is done, which promises more.
+/// START STOP UNIT, SBC-3. Stopping flushes first, unless NO_FLUSH says not to. IMMED is accepted;
+/// the answer comes when the work is done, which promises more.
 pub(crate) fn start_stop_unit(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict, Sense> {
     let stopped = !call.cdb.bit(4, 0);
     let no_flush = call.cdb.bit(4, 2);
@@ -267,12 +267,12 @@ pub(crate) fn start_stop_unit(unit: &mut Unit, call: &mut Call<'_>) -> Result<Ve
     Ok(Verdict::Respond(Response::GOOD))
 }
 
-/// PREVENT ALLOW MEDIUM REMOVAL, SBC-3 5.10: the medium cannot be removed in any case.
+/// PREVENT ALLOW MEDIUM REMOVAL, SBC-3: the medium cannot be removed in any case.
 pub(crate) fn prevent_allow(_unit: &mut Unit, _call: &mut Call<'_>) -> Result<Verdict, Sense> {
     Ok(Verdict::Respond(Response::GOOD))
 }
 
-/// REQUEST SENSE, SPC-4 6.39: a pending condition is told, and thereby cleared, as parameter data.
+/// REQUEST SENSE, SPC-4: a pending condition is told, and thereby cleared, as parameter data.
 pub(crate) fn request_sense(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict, Sense> {
     let sense = match unit.attentions.take(call.nexus) {
         Some(sense) => {
@@ -297,7 +297,8 @@ fn sense_of(status: Status) -> Option<Sense> {
         Status::Good => None,
         Status::MediumRead => Some(Sense::UNRECOVERED_READ_ERROR),
         Status::MediumWrite => Some(Sense::WRITE_ERROR),
-        // SBC-3 4.7.3.6: Linux makes ENOSPC of it, and the guest goes on when there is space.
+        // SBC-3, resource exhaustion of thin provisioning: Linux makes ENOSPC of it, and the guest
+        // goes on when there is space.
         Status::NoSpace => Some(Sense::SPACE_ALLOCATION_FAILED_WRITE_PROTECT),
         Status::WriteProtected => Some(Sense::WRITE_PROTECTED),
         Status::NotReady => Some(Sense::NOT_READY_CAUSE_NOT_REPORTABLE),

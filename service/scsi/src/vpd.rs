@@ -1,4 +1,4 @@
-//! Vital product data pages (SPC-4 7.8, SBC-3 6.5).
+//! Vital product data pages (SPC-4, SBC-3).
 
 use alloc::vec::Vec;
 use request::Facts;
@@ -56,11 +56,11 @@ fn unit_serial_number(unit: &Unit) -> Vec<u8> {
     serial(&unit.facts).collect()
 }
 
-/// SPC-4 7.8.5: the NAA name, by which hosts recognise the volume on every path, and a T10 vendor
-/// ID with the serial number for readers.
+/// Device identification, SPC-4: the NAA name, by which hosts recognise the volume on every path,
+/// and a T10 vendor ID with the serial number for readers.
 fn device_identification(unit: &Unit) -> Vec<u8> {
     let naa = &unit.facts.identity.naa;
-    // NAA 6h is 16 bytes long, all others 8 (SPC-4 7.8.6.6).
+    // NAA 6h is 16 bytes long, all others 8 (SPC-4).
     let naa = if naa[0] >> 4 == 0x6 { &naa[..] } else { &naa[..8] };
     let mut body = Vec::new();
     designator(&mut body, 0x1, 0x3, naa);
@@ -78,8 +78,8 @@ fn designator(body: &mut Vec<u8>, code_set: u8, kind: u8, designator: &[u8]) {
 
 const EXTENDED_BYTES: usize = 60;
 
-/// SPC-4 7.8.7. SIMPSUP alone of the task attributes: commands are not held back for one another,
-/// so neither ORDERED nor HEAD OF QUEUE would be kept.
+/// Extended INQUIRY data, SPC-4. SIMPSUP alone of the task attributes: commands are not held back
+/// for one another, so neither ORDERED nor HEAD OF QUEUE would be kept.
 fn extended_inquiry(unit: &Unit) -> Vec<u8> {
     let mut body = alloc::vec![0; EXTENDED_BYTES];
     body[1] = 0x01; // SIMPSUP
@@ -95,7 +95,7 @@ fn put32(body: &mut [u8], at: usize, value: u64) {
     body[at..at + 4].copy_from_slice(&value.to_be_bytes());
 }
 
-/// SBC-3 6.5.3. Offsets are those of the page less its header of four.
+/// Block limits, SBC-3. Offsets are those of the page less its header of four.
 fn block_limits(unit: &Unit) -> Vec<u8> {
     let facts = &unit.facts;
     let blocks = |bytes: u64| bytes >> facts.shift();
@@ -116,7 +116,7 @@ fn block_limits(unit: &Unit) -> Vec<u8> {
     body
 }
 
-/// SBC-3 6.5.2.
+/// Block device characteristics, SBC-3.
 fn block_device_characteristics(unit: &Unit) -> Vec<u8> {
     let mut body = alloc::vec![0; EXTENDED_BYTES];
     // MEDIUM ROTATION RATE: 0001h does not rotate, 0000h not reported.
@@ -124,7 +124,7 @@ fn block_device_characteristics(unit: &Unit) -> Vec<u8> {
     body
 }
 
-/// SBC-3 6.5.4.
+/// Logical block provisioning, SBC-3.
 fn logical_block_provisioning(unit: &Unit) -> Vec<u8> {
     let mut body = alloc::vec![0; 4];
     if let Some(discard) = unit.facts.discard {

@@ -16,7 +16,7 @@ fn the_table_is_sound() {
     }
     for row in rows {
         assert_eq!(row.usage[0], row.opcode, "{}", row.name);
-        // SPC-4 4.2.5.1: the group code gives the length.
+        // SPC-4, OPERATION CODE: the group code gives the length.
         let length = match row.opcode >> 5 {
             0 => 6,
             1 | 2 => 10,
