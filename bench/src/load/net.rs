@@ -67,6 +67,10 @@ pub struct NetFigures {
     pub sent_in_all: u64,
     pub latencies: Latencies,
     pub server_cpu_ns: u64,
+    /// Turns of the load's loop, and those in which there was nothing to do. A load that is never
+    /// idle may itself be what limits the rate.
+    pub turns: u64,
+    pub idle_turns: u64,
 }
 
 struct Port<'a> {
@@ -346,6 +350,10 @@ impl Runner<'_> {
             let moved = self.turn(elapsed, now.duration_since(last_moved) > ECHO_LOST_AFTER)?;
             if moved > 0 {
                 last_moved = now;
+            }
+            if self.measuring {
+                figures.turns += 1;
+                figures.idle_turns += (moved == 0) as u64;
             }
             if moved == 0 && self.load.event {
                 self.sleep()?;

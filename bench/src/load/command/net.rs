@@ -70,7 +70,7 @@ pub struct NetArguments {
     #[arg(long, default_value_t = 0.5)]
     warmup: f64,
     /// Leave the rings alone for so many ns after a turn that moved little
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 300)]
     relax: u64,
     /// Queue pairs of each port
     #[arg(long, default_value_t = 1)]
@@ -192,6 +192,8 @@ impl NetArguments {
         let loss = figures.lost as f64 * 100.0 / figures.sent_in_all.max(1) as f64;
         figure("lost", figures.lost);
         figure("loss_pct", format_args!("{loss:.4}"));
+        let idle = figures.idle_turns as f64 * 100.0 / figures.turns.max(1) as f64;
+        figure("load_idle_turns_pct", format_args!("{idle:.1}"));
         if !figures.latencies.is_empty() {
             let latencies = &figures.latencies;
             figure("latency_min_us", format_args!("{:.2}", latencies.min_us()));
