@@ -185,8 +185,11 @@ impl Device {
 
     pub fn protocol_features(&self) -> u64 {
         match self {
-            Device::Scsi(_) | Device::Blk(_) => PROTOCOL_F_CONFIG,
-            Device::Net(_) => PROTOCOL_F_CONFIG | PROTOCOL_F_RARP | PROTOCOL_F_MTU | PROTOCOL_F_STATUS,
+            // QEMU keeps the configuration of a SCSI controller and of a NIC to itself, and warns of
+            // back ends that offer theirs.
+            Device::Scsi(_) => 0,
+            Device::Blk(_) => PROTOCOL_F_CONFIG,
+            Device::Net(_) => PROTOCOL_F_RARP | PROTOCOL_F_MTU | PROTOCOL_F_STATUS,
         }
     }
 

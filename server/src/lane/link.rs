@@ -240,7 +240,7 @@ impl Link {
         let Some(stream) = &self.stream else { return Ok(()) };
         let message_len = header.message_len();
         let Some(reply) = reply else { return socket::consume(stream.as_fd(), message_len) };
-        let bytes = encode_reply(header.request, reply);
+        let bytes = encode_reply(&header, reply);
         if let Some(fd) = fd.and_then(|generation| self.fds.get(&generation)) {
             // A reply with a descriptor cannot go by sendfile. Between the two calls there is a
             // moment in which a crash leaves the front end without its answer; it then waits, and
