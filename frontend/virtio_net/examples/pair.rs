@@ -1,5 +1,8 @@
 //! What a frame costs on its way from one guest's ring over the switch to another's, in this
-//! thread alone: `cargo run --release -p standpipe-virtio-net --example pair [ROUNDS]`.
+//! thread alone: `cargo run --release -p standpipe-virtio-net --example pair [ROUNDS [PAIRS]]`.
+//!
+//! With many pairs of guests, each turn serves another one, so that rings and buffers are out of
+//! the caches.
 //!
 //! Prints nanoseconds a frame, the best of several rounds, for each stage added to the ones before
 //! it. The drivers' own part is two index stores a burst: their rings stand filled.
@@ -174,10 +177,14 @@ impl Lane {
 }
 
 fn main() {
-    let rounds: u32 = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(1000);
+    let argument =
+        |at, default| std::env::args().nth(at).and_then(|text| text.parse().ok()).unwrap_or(default);
+    let (rounds, pairs) = (argument(1, 1000u32), argument(2, 1u32).max(1));
     for len in [60usize, 64, 128, 512, 1514] {
         let mut best = [f64::MAX; 4];
-        let mut lane = Lane::new(len);
+        let mut lanes: Vec<Lane> = (0..pairs).map(|_| Lane::new(len)).collect();
+        let count = lanes.len();
+        let mut next = 0;
         for round in 0..rounds * 4 {
             let stage = round % 4 + 1;
             let start = std::time::Instant::now();
@@ -185,13 +192,14 @@ fn main() {
             while frames < FRAMES {
                 // The clock is read once a turn, as a lane does.
                 let now = Instant::from_nanos(start.elapsed().as_nanos() as u64 + 1);
-                frames += lane.turn(now, stage);
+                frames += lanes[next].turn(now, stage);
+                next = (next + 1) % count;
             }
             let nanos = start.elapsed().as_nanos() as f64 / frames as f64;
             best[stage as usize - 1] = best[stage as usize - 1].min(nanos);
         }
         println!(
-            "frame_bytes={len} ring_ns={:.1} with_header_ns={:.1} with_switch_ns={:.1} all_ns={:.1}",
+            "pairs={pairs} frame_bytes={len} ring_ns={:.1} with_header_ns={:.1} with_switch_ns={:.1} all_ns={:.1}",
             best[0], best[1], best[2], best[3]
         );
     }
