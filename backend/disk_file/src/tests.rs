@@ -215,3 +215,57 @@ fn what_is_read_is_noted_in_the_dirty_log() {
     assert_eq!(bench.run(Instant::default(), Operation::Read(extent)), Status::Good);
     assert_eq!(seen.load_u8(0), 1);
 }
+
+/// A small tmpfs, unmounted at the end.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn new(bytes: u64) -> Option<Self> {
+        let folder = std::env::temp_dir().join(format!("standpipe-disk-file-{}-mount", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let mount = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "none"])
+            .arg(&folder)
+            .output();
+        match mount {
+            Ok(output) if output.status.success() => return Some(Self(folder)),
+            Ok(output) => println!("skipped: {}", String::from_utf8_lossy(&output.stderr).trim()),
+            Err(error) => println!("skipped: mount: {error}"),
+        }
+        let _ = std::fs::remove_dir(&folder);
+        None
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(&self.0).status();
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_full_store_is_told_as_such_and_the_volume_goes_on_when_there_is_space() {
+    let Some(mount) = Mount::new(4 << 20) else { return };
+    let scratch = Scratch::new(&mount.0, "full");
+    let mut bench = Bench::new(scratch.options(512, true));
+    let now = Instant::default();
+    let (mut written, mut status) = (0, Status::Good);
+    while status == Status::Good {
+        let extent = bench.extent(written * 8);
+        status = bench.run(now, Operation::Write { extent, fua: false });
+        written += 1;
+        assert!(written <= 1025, "4 MiB hold 1024 pages");
+    }
+    assert_eq!(status, Status::NoSpace);
+    let cause = bench.disk.take_cause().unwrap();
+    assert!(cause.contains("No space left on device"), "{cause}");
+    assert_eq!(bench.run(now, Operation::Read(bench.extent(0))), Status::Good);
+    // Zeroes would take space too, and say so; a hole makes some.
+    let beyond = bench.extent(20_000);
+    let zeroes = Operation::WriteZeroes { extent: beyond, unmap: false, fua: false };
+    assert_eq!(bench.run(now, zeroes), Status::NoSpace);
+    assert_eq!(bench.run(now, Operation::Discard(bench.extent(0))), Status::Good);
+    assert_eq!(bench.run(now, Operation::Write { extent: beyond, fua: true }), Status::Good);
+    drop((bench, scratch));
+}
