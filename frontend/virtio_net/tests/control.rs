@@ -22,7 +22,7 @@ impl Control {
     fn new(mac_changeable: bool) -> Control {
         let mut guest = Guest::new(4 << 20);
         let ring = Ring::new(&mut guest, 64, false);
-        let queue = ring.queue(&guest.memory);
+        let queue = ring.queue(&guest.memory, false);
         let mut nic = Nic::new(Config {
             mac: OWN,
             mac_changeable,
@@ -166,7 +166,7 @@ fn an_announcement_is_asked_for_and_acknowledged() {
 fn filters_hold_on_delivery() {
     let mut control = Control::new(true);
     let ring = Ring::new(&mut control.guest, 16, false);
-    let mut queue = ring.queue(&control.guest.memory);
+    let mut queue = ring.queue(&control.guest.memory, false);
     control.command(&[0, 0, 0]);
     control.command(&[2, 0, 9, 0]);
     let mut header = [0; 64];

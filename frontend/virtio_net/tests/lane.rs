@@ -30,7 +30,7 @@ impl Station {
         let mut guest = Guest::new(16 << 20);
         let transmit = Ring::new(&mut guest, 256, false);
         let receive = Ring::new(&mut guest, 256, true);
-        let queues = [&transmit, &receive].map(|ring| ring.queue(&guest.memory));
+        let queues = [&transmit, &receive].map(|ring| ring.queue(&guest.memory, false));
         let [transmit_queue, receive_queue] = queues;
         let config = Config {
             mac: mac(last),

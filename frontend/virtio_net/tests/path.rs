@@ -32,7 +32,7 @@ impl End {
     fn new(features: u64, packed: bool) -> End {
         let mut guest = Guest::new(8 << 20);
         let ring = Ring::new(&mut guest, 256, packed);
-        let queue = ring.queue(&guest.memory);
+        let queue = ring.queue(&guest.memory, false);
         End { guest, ring, queue, nic: nic(features) }
     }
 
@@ -179,6 +179,43 @@ fn a_shortage_changes_nothing() {
         assert_eq!(lengths, [76, 1536, 1536, 940]);
         assert_eq!(b.nic.counters().refused[Refused::NoBuffer as usize], 2);
         assert_eq!(b.nic.counters().received_buffers, 4);
+    }
+}
+
+/// The worker dies after it copied frames and before it said so: the driver sees nothing of it,
+/// and what the successor delivers comes in order, whole and once.
+#[test]
+fn a_successor_goes_on_at_the_used_index() {
+    for packed in [false, true] {
+        let mut b = End::new(OFFERED, packed);
+        let shapes: Vec<&[u32]> = vec![&[300]; 40];
+        let posted = b.buffers(&shapes);
+        let frame = |len: usize| bytes(len + 64);
+        let mut expected = Vec::new();
+        for round in 0..5 {
+            for lost in 0..round {
+                let bytes = frame(500 + lost);
+                let lost = Frame { header: &bytes[..64], body: Body::Bytes(&bytes[64..]), facts: PLAIN };
+                b.deliver(&lost, Rewrite::Keep).unwrap();
+            }
+            b.queue = b.ring.queue(&b.guest.memory, true);
+            let bytes = frame(round * 100);
+            let kept = Frame { header: &bytes[..64], body: Body::Bytes(&bytes[64..]), facts: PLAIN };
+            b.deliver(&kept, Rewrite::Keep).unwrap();
+            b.queue.publish(&b.guest.memory);
+            expected.extend(&bytes);
+        }
+        let mut found = Vec::new();
+        while let Some((id, written)) = b.ring.take_used() {
+            let (_, pieces) = posted.iter().find(|(head, _)| *head == id).unwrap();
+            found.push(b.guest.read(pieces[0].at, written));
+        }
+        // 76, 176, 276, 376 and 476 bytes in buffers of 300.
+        assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [76, 176, 276, 300, 76, 300, 176]);
+        for first in [0, 1, 2, 3, 5] {
+            found[first].drain(..12);
+        }
+        assert_eq!(found.concat(), expected);
     }
 }
 

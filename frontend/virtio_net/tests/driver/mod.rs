@@ -53,6 +53,7 @@ pub struct Ring {
     desc: Window,
     driver: Window,
     device: Window,
+    notes: Window,
     free: Vec<u16>,
     /// Descriptors of each request, by head or buffer id.
     posted: BTreeMap<u16, Vec<u16>>,
@@ -75,6 +76,7 @@ impl Ring {
             desc: area(16 * n),
             driver: area(6 + 2 * n),
             device: area(6 + 8 * n),
+            notes: Window::anonymous(Queue::inflight_bytes(size, packed)),
             free: (0..size).rev().collect(),
             posted: BTreeMap::new(),
             avail: 0,
@@ -84,7 +86,8 @@ impl Ring {
         }
     }
 
-    pub fn queue(&self, memory: &Memory) -> Queue {
+    /// The device's side, of a fresh device or of one whose predecessor died.
+    pub fn queue(&self, memory: &Memory, resume: bool) -> Queue {
         let setup = Setup {
             size: self.size,
             packed: self.packed,
@@ -94,10 +97,10 @@ impl Ring {
             driver: self.driver.clone(),
             device: self.device.clone(),
             log: None,
-            inflight: Some(Window::anonymous(Queue::inflight_bytes(self.size, self.packed))),
+            inflight: Some(self.notes.clone()),
             order: Order::InOrder,
             base: Queue::base_of_fresh(self.packed),
-            resume: false,
+            resume,
         };
         Queue::new(setup, memory).unwrap()
     }
