@@ -107,7 +107,7 @@ impl Crowd {
         std::thread::sleep(Duration::from_millis(500));
         let (before, start) = (self.usage(), Instant::now());
         std::thread::sleep(time);
-        let cpu_ns = self.usage().cpu_ns.saturating_sub(before.cpu_ns);
+        let cpu_ns = self.usage().cpu_ns_since(&before);
         Ok(cpu_ns as f64 / start.elapsed().as_nanos() as f64)
     }
 
@@ -161,7 +161,7 @@ impl Crowd {
             }
         }
         rate.seconds = start.elapsed().as_secs_f64();
-        rate.server_cpu_ns = daemon::usage(&self.options.pids).cpu_ns.saturating_sub(before.cpu_ns);
+        rate.server_cpu_ns = daemon::usage(&self.options.pids).cpu_ns_since(&before);
         rate.count = done.iter().sum();
         rate.least = done.iter().copied().min().unwrap_or(0);
         rate.most = done.iter().copied().max().unwrap_or(0);
@@ -202,7 +202,7 @@ impl Crowd {
             }
         }
         let seconds = start.elapsed().as_secs_f64();
-        let server_cpu_ns = daemon::usage(&self.options.pids).cpu_ns.saturating_sub(before.cpu_ns);
+        let server_cpu_ns = daemon::usage(&self.options.pids).cpu_ns_since(&before);
         let in_time = received;
         let settle = Instant::now();
         while settle.elapsed() < DRAIN {

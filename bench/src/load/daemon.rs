@@ -1,18 +1,28 @@
 //! What the server's processes use, read from /proc.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 /// CPU time and memory of a set of processes, at one instant.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Time on a CPU of all living threads, in nanoseconds. `schedstat` counts it exactly, where
+    /// Each living thread's time on a CPU, in nanoseconds. `schedstat` counts it exactly, where
     /// `stat` rounds to ticks of 10 ms.
-    pub cpu_ns: u64,
+    threads: BTreeMap<u32, u64>,
     /// Resident memory of its own: heap, stacks, tables.
     pub anonymous_bytes: u64,
     /// Resident shared memory: guests' memory, ledgers, in-flight regions. A guest's page counts
     /// here once the server has touched it.
     pub shared_bytes: u64,
+}
+
+impl Usage {
+    /// CPU time used since `before`. A thread that has ended meanwhile does not count: its last
+    /// moments are lost with it, but not the work of the others.
+    pub fn cpu_ns_since(&self, before: &Usage) -> u64 {
+        let since = |(thread, ns): (&u32, &u64)| ns.saturating_sub(*before.threads.get(thread).unwrap_or(&0));
+        self.threads.iter().map(since).sum()
+    }
 }
 
 /// Sums over the processes; those that are gone count as nothing.
@@ -22,7 +32,11 @@ pub fn usage(pids: &[u32]) -> Usage {
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
         for task in tasks {
             let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-            sum.cpu_ns += text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
+            let ns = text.split(' ').next().and_then(|ns| ns.parse().ok());
+            let thread = task.file_name().to_str().and_then(|name| name.parse().ok());
+            if let (Some(thread), Some(ns)) = (thread, ns) {
+                sum.threads.insert(thread, ns);
+            }
         }
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         sum.anonymous_bytes += field(&status, "RssAnon:");
@@ -57,7 +71,8 @@ mod tests {
         }
         std::hint::black_box(sum);
         let after = usage(&[std::process::id()]);
-        assert!(after.cpu_ns > before.cpu_ns);
+        assert!(after.cpu_ns_since(&before) > 0);
+        assert_eq!(before.cpu_ns_since(&after), 0);
         assert!(after.anonymous_bytes > 0);
     }
 

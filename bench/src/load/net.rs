@@ -327,7 +327,7 @@ impl Runner<'_> {
         let mut figures = NetFigures::default();
         let mut before = [PortFigures::default(); 2];
         let mut begun = start;
-        let mut cpu = 0;
+        let mut cpu = daemon::Usage::default();
         let mut last_moved = start;
         let mut turn = 0u32;
         let mut now = start;
@@ -337,7 +337,7 @@ impl Runner<'_> {
                 now = Instant::now();
                 if !self.measuring && now >= begin {
                     self.measuring = true;
-                    cpu = daemon::usage(&self.load.pids).cpu_ns;
+                    cpu = daemon::usage(&self.load.pids);
                     before = [self.ports[0].counts, self.ports[1].counts];
                     now = Instant::now();
                     begun = now;
@@ -365,7 +365,7 @@ impl Runner<'_> {
             }
         }
         figures.seconds = begun.elapsed().as_secs_f64();
-        figures.server_cpu_ns = daemon::usage(&self.load.pids).cpu_ns.saturating_sub(cpu);
+        figures.server_cpu_ns = daemon::usage(&self.load.pids).cpu_ns_since(&cpu);
         for (at, port) in figures.ports.iter_mut().enumerate() {
             *port = difference(self.ports[at].counts, before[at]);
         }

@@ -150,7 +150,7 @@ impl DiskArguments {
         figure("features", format_args!("{:#x}", disk.session.features()));
         let before = daemon::usage(&self.pids);
         let figures = run(&mut disk, &self.load(), &AtomicU64::new(0))?;
-        let cpu_ns = daemon::usage(&self.pids).cpu_ns.saturating_sub(before.cpu_ns);
+        let cpu_ns = daemon::usage(&self.pids).cpu_ns_since(&before);
         disk.stop()?;
         self.print(&figures, cpu_ns);
         Ok(figures.errors == 0 && figures.wrong_lengths == 0 && figures.wrong_bytes == 0)
