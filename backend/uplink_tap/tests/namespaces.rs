@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use guest_memory::Memory;
@@ -36,8 +37,12 @@ impl Namespace {
         ip(&format!("netns add {name}"))?;
         // From here on dropping it cleans up.
         let mut made = Self { name: name.clone(), interface: String::new(), queues: Vec::new() };
+        // Two interfaces may come to one namespace, so that no two have one name.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let interface = format!("sp{}n{number}", std::process::id() % 1_000_000);
         let (opened, interface) =
-            standpipe_uplink_tap::open("sptest%d", queues, mtu).map_err(|error| format!("TAP: {error}"))?;
+            standpipe_uplink_tap::open(&interface, queues, mtu).map_err(|error| format!("TAP: {error}"))?;
         made.queues = opened;
         made.interface = interface.clone();
         ip(&format!("link set {interface} netns {name}"))?;
