@@ -104,14 +104,14 @@ pub fn spawn_with_fds(
             libc::sigemptyset(&mut none);
             libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
             // Out of the way first, so that no target overwrites a source.
-            for index in 0..raw.len() {
-                moved[index] = libc::fcntl(raw[index], libc::F_DUPFD_CLOEXEC, floor);
-                if moved[index] < 0 {
+            for (from, to) in raw.iter().zip(&mut moved) {
+                *to = libc::fcntl(*from, libc::F_DUPFD_CLOEXEC, floor);
+                if *to < 0 {
                     libc::_exit(126);
                 }
             }
-            for index in 0..raw.len() {
-                if libc::dup2(moved[index], LISTEN_FDS_START + index as RawFd) < 0 {
+            for (index, from) in moved.iter().enumerate() {
+                if libc::dup2(*from, LISTEN_FDS_START + index as RawFd) < 0 {
                     libc::_exit(126);
                 }
             }

@@ -326,8 +326,9 @@ impl Lane {
                 Some(response::FUNCTION_SUCCEEDED)
             }
             Function::QueryTask | Function::QueryTaskSet => Some(response::FUNCTION_COMPLETE),
-            // No ACA condition ever stands: NACA is refused in CDBs.
-            Function::ClearAca => Some(response::FUNCTION_COMPLETE),
+            // No ACA condition ever stands: NACA is refused in CDBs, as the report of supported
+            // functions says.
+            Function::ClearAca => Some(response::FUNCTION_REJECTED),
             _ => None,
         };
         let request = self.requests.get(tag);

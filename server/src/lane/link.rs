@@ -49,6 +49,8 @@ pub struct Message {
 pub enum Head {
     Nothing,
     Message(Message),
+    /// The beginning of a message; the front end may send the rest, or never.
+    Part,
     /// The front end left, or speaks something else.
     Gone(&'static str),
 }
@@ -182,7 +184,7 @@ impl Link {
         let (head, fds) = match socket::peek(stream.as_fd(), &mut bytes[..HEADER_LEN]) {
             Ok(None) => return Head::Nothing,
             Ok(Some(peeked)) if peeked.len == 0 => return Head::Gone("the front end disconnected"),
-            Ok(Some(peeked)) if peeked.len < HEADER_LEN => return Head::Nothing,
+            Ok(Some(peeked)) if peeked.len < HEADER_LEN => return self.part(),
             Ok(Some(peeked)) => {
                 let mut head = [0; HEADER_LEN];
                 head.copy_from_slice(&bytes[..HEADER_LEN]);
@@ -197,7 +199,7 @@ impl Link {
         let len = header.message_len();
         match socket::peek(stream.as_fd(), &mut bytes[..len]) {
             Ok(Some(peeked)) if peeked.len == len => {}
-            Ok(_) => return Head::Nothing,
+            Ok(_) => return self.part(),
             Err(_) => return Head::Gone("the socket failed"),
         }
         Head::Message(Message {
@@ -205,6 +207,15 @@ impl Link {
             request: Request::parse(header.request, &bytes[HEADER_LEN..len]),
             fds,
         })
+    }
+
+    fn part(&self) -> Head {
+        match &self.stream {
+            Some(stream) if host::poll::is_hung_up(stream.as_fd()) => {
+                Head::Gone("the front end disconnected in the middle of a message")
+            }
+            _ => Head::Part,
+        }
     }
 
     /// Step 3: the descriptors of a message, under the generations that the session gave them.

@@ -28,7 +28,6 @@ pub mod volume;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use control::Problem;
 use crossbeam_channel::{Receiver, Sender};
@@ -148,6 +147,7 @@ pub struct Lane {
     reply: Vec<u8>,
     ended: Vec<(u32, Status)>,
     clients: Vec<Client>,
+    ready: Vec<Token>,
     now: Instant,
     /// What the last worker left of this lane's uplinks and nobody took up yet.
     estate: HashMap<String, OwnedFd>,
@@ -183,6 +183,7 @@ impl Lane {
             reply: Vec::new(),
             ended: Vec::new(),
             clients: Vec::new(),
+            ready: Vec::new(),
             now: Instant::from_nanos(host::process::now_nanos()),
             estate: HashMap::new(),
             serving: u32::MAX,
@@ -234,10 +235,12 @@ impl Lane {
             tracing::error!(lane = self.index, %error, "cannot wait for events");
             return false;
         }
-        let ready: Vec<Token> = self.wait.ready().map(|ready| Token::from(ready.token)).collect();
+        let mut ready = std::mem::take(&mut self.ready);
+        ready.clear();
+        ready.extend(self.wait.ready().map(|ready| Token::from(ready.token)));
         self.counters.wakes += u64::from(!ready.is_empty());
         self.now = Instant::from_nanos(host::process::now_nanos());
-        for token in ready {
+        for token in ready.drain(..) {
             match token {
                 Token::Command => {
                     self.wake.clear();
@@ -261,6 +264,7 @@ impl Lane {
                 Token::Uplink { uplink, queue } => self.on_uplink(uplink, queue),
             }
         }
+        self.ready = ready;
         self.networks.age(self.now);
         true
     }
@@ -374,11 +378,11 @@ impl Lane {
     fn publish(&mut self) {
         while let Some((index, ring)) = self.staged.pop() {
             let Some(Some(slot)) = self.slots.get_mut(index as usize) else { continue };
-            let memory = Arc::clone(&slot.memory);
-            let Some(served) = slot.rings.get_mut(ring as usize) else { continue };
+            let Slot { memory, rings, .. } = &mut **slot;
+            let Some(served) = rings.get_mut(ring as usize) else { continue };
             served.staged = false;
             if let Some(queue) = &mut served.queue
-                && queue.publish(&memory)
+                && queue.publish(memory)
             {
                 served.signal();
             }

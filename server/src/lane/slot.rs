@@ -76,6 +76,8 @@ pub struct Slot {
     own_inflight_fd: OwnedFd,
     /// What the front end is waiting for at the moment.
     waiting: Option<Drain>,
+    /// What the lane's wait is told of the link's socket.
+    interest: Interest,
     faults: [u64; Fault::ALL.len()],
     ring_faults: u64,
 }
@@ -154,6 +156,7 @@ impl Slot {
             own_inflight: Arc::new(own_inflight),
             own_inflight_fd: own,
             waiting: None,
+            interest: Interest::READ,
             faults: [0; Fault::ALL.len()],
             ring_faults: 0,
             spec,
@@ -192,8 +195,9 @@ impl Slot {
             // An interrupt may have been lost with the worker; one too many does no harm.
             self.rings[ring as usize].signal();
         }
+        self.interest = Interest::READ;
         if let Some(stream) = &self.link.stream {
-            let _ = wait.add(stream.as_fd(), Token::Link(self.index).into(), Interest::READ);
+            let _ = wait.add(stream.as_fd(), Token::Link(self.index).into(), self.interest);
         }
     }
 
@@ -210,8 +214,9 @@ impl Slot {
             tracing::warn!(slot = self.link.name, %error, "a connection was lost as it came");
             return;
         }
+        self.interest = Interest::READ;
         if let Some(stream) = &self.link.stream {
-            let _ = wait.add(stream.as_fd(), Token::Link(self.index).into(), Interest::READ);
+            let _ = wait.add(stream.as_fd(), Token::Link(self.index).into(), self.interest);
         }
     }
 
@@ -242,6 +247,12 @@ impl Slot {
                     self.listen_for(wait, Interest::READ);
                     return after;
                 }
+                Head::Part => {
+                    // Told once for each piece that comes: half a message that is never finished
+                    // would keep the lane awake otherwise.
+                    self.listen_for(wait, Interest::READ_EDGE);
+                    return after;
+                }
                 Head::Gone(why) => return self.gone(wait, why),
                 Head::Message(message) => {
                     let drain = self.link.session.drain(&message.request);
@@ -260,7 +271,11 @@ impl Slot {
         }
     }
 
-    fn listen_for(&self, wait: &Wait, interest: Interest) {
+    fn listen_for(&mut self, wait: &Wait, interest: Interest) {
+        if self.interest == interest {
+            return;
+        }
+        self.interest = interest;
         if let Some(stream) = &self.link.stream {
             let _ = wait.modify(stream.as_fd(), Token::Link(self.index).into(), interest);
         }
