@@ -76,6 +76,15 @@ pub fn tcp(id: u32, to: Mac, from: Mac, payload: usize, segment: u16) -> Vec<u8>
     frame
 }
 
+/// The id of a frame, by its first bytes.
+pub fn id_of(frame: &[u8]) -> Option<u32> {
+    let at = match frame.get(12..14)? {
+        [0x08, 0x00] => ETHERNET + 20 + 8,
+        _ => ETHERNET,
+    };
+    Some(u32::from_be_bytes(*frame.get(at..)?.first_chunk()?))
+}
+
 /// What a received frame is a part of.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Part {

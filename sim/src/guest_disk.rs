@@ -7,12 +7,13 @@ use bench::driver::ram::{Area, Ram};
 
 use crate::dice::Dice;
 use crate::oracle::{BLOCK, BeforeFlush, Oracle, Version, fill};
+use crate::rude;
 
 /// Requests at a time.
 const DEPTH: u16 = 12;
 const BLOCKS_MAX: u64 = 8;
-const DATA_AT: usize = 64;
-const RESPONSE_AT: usize = DATA_AT + BLOCKS_MAX as usize * BLOCK;
+pub const DATA_AT: usize = 64;
+pub const RESPONSE_AT: usize = DATA_AT + BLOCKS_MAX as usize * BLOCK;
 const SLOT_BYTES: usize = RESPONSE_AT + 128;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ enum Ask {
     /// One block's data into all of them.
     Same,
     Flush,
+    /// Something that no driver may ask for: it is refused, and does nothing.
+    Rude,
 }
 
 struct Request {
@@ -98,6 +101,10 @@ impl DiskGuest {
     pub fn ask(&mut self, dice: &mut Dice) {
         for _ in 0..dice.below(4) {
             let Some(token) = (0..DEPTH).find(|token| !self.requests.contains_key(token)) else { break };
+            if dice.one_in(12) {
+                self.be_rude(token, dice);
+                continue;
+            }
             let ask = match dice.below(16) {
                 0..6 => Ask::Read,
                 6 => Ask::Flush,
@@ -135,6 +142,23 @@ impl DiskGuest {
         self.next_version += 1;
         let before = (ask == Ask::Flush).then(|| self.oracle.flush_begins());
         self.submit(token, Request { ask, at, count, version: self.next_version, before }, dice);
+    }
+
+    /// A request with a fault. Its answer, where there is room for one, must not be good.
+    fn be_rude(&mut self, token: u16, dice: &mut Dice) {
+        let area = self.slots[usize::from(token)].clone();
+        area.write_bytes(0, &[0; RESPONSE_AT]);
+        area.write_bytes(RESPONSE_AT, &[0xee; 128]);
+        let chain = match self.wire {
+            Wire::Blk => rude::blk(&area, self.oracle.len(), dice),
+            Wire::Scsi => rude::scsi(&area, self.oracle.len(), dice),
+        };
+        if self.queue.has_room(chain.len()) {
+            assert!(self.queue.add(token, &chain), "room was checked");
+            self.sent += 1;
+            self.requests
+                .insert(token, Request { ask: Ask::Rude, at: 0, count: 0, version: 0, before: None });
+        }
     }
 
     fn submit(&mut self, token: u16, request: Request, dice: &mut Dice) {
@@ -217,6 +241,14 @@ impl DiskGuest {
             Wire::Blk => (blk_end(area.load_u8(RESPONSE_AT)), written.saturating_sub(1)),
             Wire::Scsi => (scsi_end(area), written.saturating_sub(108)),
         };
+        if request.ask == Ask::Rude {
+            let name = if end == "good" { "well answered" } else { "refused" };
+            if end == "good" {
+                self.wrong.push("a request that no driver may make ended well".to_owned());
+            }
+            *self.ends.entry(name.to_owned()).or_default() += 1;
+            return;
+        }
         if end.starts_with("status") || end.starts_with("response") {
             self.wrong.push(format!("an answer that nobody asked for: {end}"));
         }
@@ -237,7 +269,7 @@ impl DiskGuest {
                     }
                 }
             }
-            Ask::Read => {}
+            Ask::Read | Ask::Rude => {}
             Ask::Flush => {
                 if let Some(before) = request.before.as_ref()
                     && good
@@ -273,7 +305,7 @@ impl Request {
             Ask::Write { .. } => Some(self.version),
             // A block of zeroes is the only one that is right at several places.
             Ask::Zeroes { .. } | Ask::Same => Some(0),
-            Ask::Read | Ask::Flush => None,
+            Ask::Read | Ask::Flush | Ask::Rude => None,
         }
     }
 
@@ -297,7 +329,7 @@ impl Request {
                 area.write_bytes(DATA_AT, &[0; BLOCK]);
                 Data::Out(BLOCK as u32)
             }
-            Ask::Flush => Data::Out(0),
+            Ask::Flush | Ask::Rude => Data::Out(0),
             Ask::Zeroes { .. } if wire == Wire::Blk => {
                 let mut segment = [0; 16];
                 segment[..8].copy_from_slice(&self.at.to_le_bytes());
@@ -322,7 +354,7 @@ impl Request {
         let kind: u32 = match self.ask {
             Ask::Read => 0,
             Ask::Write { .. } | Ask::Same => 1,
-            Ask::Flush => 4,
+            Ask::Flush | Ask::Rude => 4,
             Ask::Zeroes { discard: true } => 11,
             Ask::Zeroes { discard: false } => 13,
         };
@@ -365,7 +397,7 @@ impl Request {
                 cdb[0] = 0x42;
                 cdb[7..9].copy_from_slice(&24u16.to_be_bytes());
             }
-            Ask::Flush => cdb[0] = 0x35,
+            Ask::Flush | Ask::Rude => cdb[0] = 0x35,
         }
         header.extend(cdb);
         header

@@ -1,6 +1,6 @@
 //! Guests with a NIC each, on one network.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bench::driver::queue::{Buffer, Queue};
 use bench::driver::ram::{Area, Ram};
@@ -8,6 +8,7 @@ use request::Mac;
 
 use crate::dice::Dice;
 use crate::frame;
+use crate::rude;
 
 const SEND_DEPTH: u16 = 8;
 const RECEIVE_DEPTH: u16 = 24;
@@ -26,6 +27,9 @@ const MRG_RXBUF: u64 = 1 << 15;
 pub const RICH: u64 = VERSION_1 | CSUM | GUEST_CSUM | GUEST_TSO4 | HOST_TSO4 | MRG_RXBUF;
 pub const POOR: u64 = VERSION_1 | CSUM | HOST_TSO4 | MRG_RXBUF;
 
+/// The id of frames that are to go nowhere.
+const RUDE: u32 = 0;
+
 /// What becomes of frames, told from both ends.
 #[derive(Default)]
 pub struct Traffic {
@@ -39,6 +43,8 @@ pub struct Traffic {
     pub again_after_crash: u64,
     /// Frames to somebody else.
     pub overheard: u64,
+    /// Frames that no driver may send.
+    pub rude: u64,
 }
 
 struct Sent {
@@ -55,9 +61,10 @@ pub struct Sums {
     pub frames: u64,
     pub copies: u64,
     pub complete: u64,
-    /// Not or not wholly received: dropped under a name, or lost with a worker.
-    pub missing: u64,
-    pub missing_with_crash: u64,
+    /// Not or not wholly received: dropped under a name, lost with a worker, or neither.
+    pub dropped: u64,
+    pub lost_with_worker: u64,
+    pub vanished: u64,
     pub unended: u64,
 }
 
@@ -69,7 +76,8 @@ impl Traffic {
         }
     }
 
-    pub fn sums(&self) -> Sums {
+    /// `dropped`: the frames of which a copy at least ended under a name.
+    pub fn sums(&self, dropped: &BTreeSet<u32>) -> Sums {
         let mut sums = Sums::default();
         for (id, sent) in &self.sent {
             sums.frames += 1;
@@ -81,9 +89,11 @@ impl Traffic {
                 if bytes == sent.payload {
                     sums.complete += 1;
                 } else if sent.crashed {
-                    sums.missing_with_crash += 1;
+                    sums.lost_with_worker += 1;
+                } else if dropped.contains(id) {
+                    sums.dropped += 1;
                 } else {
-                    sums.missing += 1;
+                    sums.vanished += 1;
                 }
             }
         }
@@ -144,6 +154,10 @@ impl NetGuest {
             let everybody = dice.one_in(5);
             let receivers = if everybody { others } else { vec![others[dice.index(others.len())]] };
             let to = if everybody { Mac::BROADCAST } else { mac_of(receivers[0]) };
+            if dice.one_in(10) {
+                self.be_rude(token, traffic, mac_of(receivers[0]), dice);
+                continue;
+            }
             traffic.next_id += 1;
             let id = traffic.next_id;
             let (bytes, payload) = match dice.below(4) {
@@ -176,12 +190,26 @@ impl NetGuest {
         self.transmit.publish();
     }
 
+    fn be_rude(&mut self, token: u16, traffic: &mut Traffic, to: Mac, dice: &mut Dice) {
+        let (bytes, times) = rude::frame(to, self.mac, dice);
+        let area = &self.send[usize::from(token)];
+        area.write_bytes(0, &bytes);
+        let chain = vec![Buffer::readable(area.address(), bytes.len() as u32); times];
+        if self.transmit.add(token, &chain) {
+            self.sending.insert(token, RUDE);
+            traffic.rude += 1;
+        }
+    }
+
     /// Takes what was sent and what came.
     pub fn take(&mut self, traffic: &mut Traffic) {
         loop {
             match self.transmit.pop() {
                 Ok(Some(used)) => {
                     let id = self.sending.remove(&used.token);
+                    if id == Some(RUDE) {
+                        continue;
+                    }
                     match id.and_then(|id| traffic.sent.get_mut(&id)) {
                         Some(sent) => sent.ended = true,
                         None => {

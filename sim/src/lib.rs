@@ -20,6 +20,7 @@ mod guest_disk;
 mod guest_net;
 mod network;
 pub mod oracle;
+mod rude;
 mod scenario;
 mod slot;
 mod worker;

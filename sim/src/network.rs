@@ -10,6 +10,7 @@ use virtio_net::{Body, Config, Frame, Link, Nic, Outgoing, Refused};
 use virtqueue::{Chain, Pop};
 
 use crate::dice::Dice;
+use crate::frame;
 use crate::slot::Slot;
 use crate::worker::{Device, Ends, Kind};
 
@@ -96,20 +97,20 @@ impl Network {
         for _ in 0..burst {
             match queue.pop(memory, &mut self.chain) {
                 Pop::Chain => {}
-                Pop::Empty => break,
-                Pop::Broken(fault) => panic!("the driver did no wrong: {}", fault.name()),
+                // A broken queue is counted when it is published.
+                Pop::Empty | Pop::Broken(_) => break,
             }
             let head = self.chain.head;
             match nic.next_frame(memory, &mut self.chain, &mut self.outgoing) {
-                Err(drop) => count(ends, "drop", drop.name()),
+                Err(drop) => ends.count("net drop", drop.name()),
                 Ok(()) => {
                     let (chain, outgoing) = (std::mem::take(&mut self.chain), self.outgoing.clone());
                     let frame = outgoing.frame(memory, &chain);
                     match measure(frame.header, &frame.facts, outgoing.len) {
-                        Err(_) => count(ends, "drop", "malformed"),
+                        Err(_) => ends.count("net drop", "malformed"),
                         Ok(measure) => {
                             self.frames += 1;
-                            if self.corrupts && self.frames % 16 == 0 {
+                            if self.corrupts && self.frames.is_multiple_of(16) {
                                 corrupt(memory, &frame);
                             }
                             let size = Size {
@@ -140,13 +141,16 @@ impl Network {
         ends: &mut Ends,
     ) {
         match self.switch.forward(now, port, passing.frame.header, passing.size) {
-            Verdict::Drop(reason) => count(ends, "entry", reason.name()),
+            Verdict::Drop(reason) => {
+                ends.count("net entry", reason.name());
+                ends.dropped.extend(frame::id_of(passing.frame.header));
+            }
             Verdict::To(to, rewrite) => {
-                count(ends, "switched", "unicast");
+                ends.count("net switched", "unicast");
                 self.deliver(to, rewrite, passing, slots, before, after, ends);
             }
             Verdict::Flood(mut flood) => {
-                count(ends, "switched", "flooded");
+                ends.count("net switched", "flooded");
                 while let Some((to, rewrite)) = self.switch.next_target(&mut flood) {
                     self.deliver(to, rewrite, passing, slots, before, after, ends);
                 }
@@ -173,11 +177,12 @@ impl Network {
         match hand_over(device, memory, passing, rewrite) {
             Ok(()) => {
                 self.switch.delivered(to, passing.size);
-                count(ends, "exit", "delivered");
+                ends.count("net exit", "delivered");
             }
             Err(reason) => {
                 self.switch.not_delivered(to, reason);
-                count(ends, "exit", reason.name());
+                ends.count("net exit", reason.name());
+                ends.dropped.extend(frame::id_of(passing.frame.header));
             }
         }
     }
@@ -193,10 +198,6 @@ fn corrupt(memory: &Memory, frame: &Frame<'_>) {
         let _ = memory.read(byte, &mut bits);
         let _ = memory.write(byte, &[bits[0] ^ 0x10]);
     }
-}
-
-fn count(ends: &mut Ends, stage: &str, name: &str) {
-    *ends.entry(format!("net {stage} {name}")).or_default() += 1;
 }
 
 struct Passing<'a> {

@@ -15,7 +15,7 @@ use virtqueue::Order;
 
 use crate::dice::Dice;
 use crate::guest_disk::{DiskGuest, Wire};
-use crate::guest_net::{NetGuest, POOR, RICH, Sums, Traffic, mac_of};
+use crate::guest_net::{NetGuest, POOR, RICH, Traffic, mac_of};
 use crate::network::{RECEIVE, TRANSMIT};
 use crate::oracle::{Oracle, Version};
 use crate::slot::{Model, Ring, Slot, facts};
@@ -54,7 +54,7 @@ pub struct Report {
     /// Requests that ended twice, and frames that came twice without a crash.
     pub repeated: u64,
     /// Ends by name, as the worker counted them and as the guests saw them.
-    pub ends: Ends,
+    pub ends: BTreeMap<String, u64>,
     pub again_after_crash: u64,
 }
 
@@ -97,6 +97,7 @@ struct World {
     worker: Option<Worker>,
     asleep: bool,
     traffic: Traffic,
+    ends: Ends,
     report: Report,
 }
 
@@ -189,6 +190,7 @@ impl World {
             worker: None,
             asleep: false,
             traffic: Traffic::default(),
+            ends: Ends::default(),
             report: Report::default(),
         }
     }
@@ -253,7 +255,7 @@ impl World {
                 self.asleep = false;
                 worker.wake();
             }
-            worker.turn(&mut self.slots, self.now, &mut self.dice, &mut self.report.ends);
+            worker.turn(&mut self.slots, self.now, &mut self.dice, &mut self.ends);
             if !worker.is_busy() && self.dice.one_in(2) {
                 self.asleep = worker.sleep();
             }
@@ -320,6 +322,9 @@ impl World {
 
     fn end(mut self, power_cut: bool) -> (Report, Vec<Kept>) {
         let mut report = self.report;
+        report.ends = self.ends.names;
+        let broken = report.ends.keys().filter(|name| name.starts_with("queue "));
+        report.wrong.extend(broken.map(|name| format!("{name}, and the driver did no wrong")));
         report.power_cuts = u64::from(power_cut);
         let mut kept = Vec::new();
         self.worker = None;
@@ -352,28 +357,13 @@ impl World {
         report.repeated += self.traffic.repeated.len() as u64;
         report.wrong.append(&mut self.traffic.repeated);
         report.again_after_crash = self.traffic.again_after_crash;
-        let sums = self.traffic.sums();
-        report.frames = sums.frames;
+        let sums = self.traffic.sums(&self.ends.dropped);
+        report.frames = sums.frames + self.traffic.rude;
         if !power_cut {
-            report.lost += sums.unended + unnamed(&sums, &report.ends);
+            report.lost += sums.unended + sums.vanished;
         }
         (report, kept)
     }
-}
-
-/// Copies that are missing without a crash and without a name.
-fn unnamed(sums: &Sums, ends: &Ends) -> u64 {
-    let named: u64 = ends
-        .iter()
-        .filter(|(name, _)| {
-            (name.starts_with("net exit ") && !name.ends_with("delivered"))
-                || name.starts_with("net entry ")
-                || name.starts_with("net drop ")
-        })
-        .map(|(_, count)| *count)
-        .sum();
-    // A named drop on entry may be the end of two copies of a broadcast.
-    sums.missing.saturating_sub(2 * named)
 }
 
 fn wants_to_look(queue: &mut Queue, slot: &mut Slot, ring: usize) -> bool {

@@ -76,3 +76,35 @@ fn each_bug_put_in_on_purpose_is_found() {
         assert!(found.count() > 0, "{sabotage:?} went unnoticed");
     }
 }
+
+/// Names that were met in some scenario, and those that this world cannot meet, with the reason.
+#[test]
+fn every_named_end_is_reached() {
+    let total = all(0..24, options);
+    let mut missing = Vec::new();
+    let mut want = |stage: &str, names: &mut dyn Iterator<Item = &'static str>, not_here: &[&str]| {
+        for name in names {
+            let met = total.ends.contains_key(&format!("{stage} {name}"));
+            if met == not_here.contains(&name) {
+                missing.push(format!("{stage} {name}: {}", if met { "met after all" } else { "never met" }));
+            }
+        }
+    };
+    // Refused by the front ends before a disk could say it.
+    let never = ["write_protected", "unsupported"];
+    want("blk", &mut request::Status::ALL.iter().map(|status| status.name()), &never);
+    want("scsi", &mut request::Status::ALL.iter().map(|status| status.name()), &never);
+    // No read-only volume here, and a request of 256 MiB has no place in these guests.
+    want("blk", &mut virtio_blk::Fault::ALL.iter().map(|fault| fault.name()), &["read_only", "too_long"]);
+    // The control and event queues are not driven here.
+    let other_queues = ["unknown_control_type", "unknown_function", "event_buffer_too_short"];
+    want("scsi", &mut virtio_scsi::Fault::ALL.iter().map(|fault| fault.name()), &other_queues);
+    want("scsi", &mut ["good", "check_condition", "overrun"].into_iter(), &[]);
+    // These guests never lose memory.
+    want("net drop", &mut virtio_net::Drop::ALL.iter().map(|drop| drop.name()), &["bad_memory"]);
+    let entry = ["tagged", "vlan_reserved", "reserved_address", "invalid_source", "hairpin", "oversize"];
+    want("net entry", &mut entry.into_iter(), &[]);
+    want("net exit", &mut ["delivered", "no_buffer"].into_iter(), &[]);
+    want("net switched", &mut ["unicast", "flooded"].into_iter(), &[]);
+    assert!(missing.is_empty(), "{missing:#?}\n{}", table(&total.ends));
+}
