@@ -1,10 +1,10 @@
 //! What the control plane asks for, given to the lanes. Which lane has what is decided here, once.
 
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use control::site::{Model, SlotId};
 use control::status::{NetworkStatus, Quarantined, SlotStatus, Status, VolumeStatus, Worker};
@@ -12,7 +12,7 @@ use control::step::{Backing, Device, NetworkSpec, SlotSpec, Step, UplinkSpec, Vo
 use control::{Engine, Problem};
 
 use crate::lane::volume;
-use crate::lane::{LaneHandle, UPLINK};
+use crate::lane::{LANE_FENCE, LaneHandle, UPLINK};
 use crate::vault::{Estate, Vault};
 
 #[derive(Default)]
@@ -22,7 +22,12 @@ struct Objects {
     networks: BTreeMap<String, (NetworkSpec, usize)>,
     uplinks: BTreeMap<(String, String), UplinkSpec>,
     estate: Estate,
+    /// Fences of the last worker's lanes: see `host::ring::settle`.
+    fences: Vec<OwnedFd>,
 }
+
+/// How long the last requests of a worker that died may be out at a disk that is only read.
+const SETTLE_MAX: Duration = Duration::from_secs(25);
 
 /// The daemon behind the control plane.
 pub struct Host {
@@ -38,11 +43,23 @@ impl Host {
     pub fn new(
         lanes: Vec<LaneHandle>,
         vault: Vault,
-        estate: Estate,
+        mut estate: Estate,
         restart: crossbeam_channel::Sender<()>,
     ) -> Self {
+        let fences = estate.take_all(LANE_FENCE);
+        // A name is forgotten when its fence is ours: the descriptor is what counts.
+        for name in fences.keys() {
+            vault.forget(&format!("{LANE_FENCE}/{name}"));
+        }
+        let fences = fences.into_values().collect();
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        Self { lanes, vault, objects: Mutex::new(Objects { estate, ..Objects::default() }), started, restart }
+        Self {
+            lanes,
+            vault,
+            objects: Mutex::new(Objects { estate, fences, ..Objects::default() }),
+            started,
+            restart,
+        }
     }
 
     fn objects(&self) -> MutexGuard<'_, Objects> {
@@ -103,6 +120,17 @@ impl Host {
             }
             Device::VirtioNet { network, .. } => (Self::network(objects, network)?, Vec::new()),
         };
+        // The lock of a volume that is written is its own fence, and the quicker one. Readers share
+        // theirs, so a successor has to wait until the dead lanes' rings have come to rest.
+        if volumes.iter().any(|(_, volume)| volume.read_only) {
+            for fence in objects.fences.drain(..) {
+                host::ring::settle(fence.as_fd(), SETTLE_MAX).map_err(|error| {
+                    Problem::failed(format!("the last worker's reads do not end: {error}"))
+                        .at(spec.id.to_string())
+                        .hint("a disk or its network path hangs; mend it, then apply the site again")
+                })?;
+            }
+        }
         let given = spec.clone();
         self.lanes[lane].call(move |lane| lane.add_slot(given, volumes, left))??;
         objects.slots.insert(spec.id.to_string(), (spec.clone(), lane));

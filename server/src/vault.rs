@@ -42,12 +42,6 @@ impl Vault {
         Ok(Self { keeper: Some(Arc::new(socket)) })
     }
 
-    /// Nobody to keep anything: tests.
-    #[cfg(test)]
-    pub fn none() -> Self {
-        Self { keeper: None }
-    }
-
     pub fn is_kept(&self) -> bool {
         self.keeper.is_some()
     }

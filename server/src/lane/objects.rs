@@ -297,8 +297,8 @@ impl Lane {
         for index in 0..self.slots.len() as u32 {
             let Some(Some(slot)) = self.slots.get_mut(index as usize) else { continue };
             match &mut slot.device {
-                Device::Blk(device) if device.volume == volume => {
-                    if device.resized(facts.clone()) {
+                Device::Blk(device) => {
+                    if device.volume == volume && device.resized(facts.clone()) {
                         slot.link.notify_config_change();
                     }
                 }
