@@ -9,7 +9,7 @@ use crate::site::{DiskModel, MIB};
 use crate::torture::{Probe, disturb};
 use crate::uplink::HostSide;
 use crate::world::{Against, Bench, World};
-use crate::{Result, accel, ensure};
+use crate::{Accel, Result, accel, ensure};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -46,7 +46,7 @@ pub fn demo() -> Result<()> {
     let image = Image::get()?;
     let (accel, why) = accel::probe(&image, |what| report.seen(what))?;
     report.seen(format!("They run with {why}."));
-    if accel == crate::Accel::Tcg {
+    if accel == Accel::Tcg {
         report
             .seen("Emulated processors are slow: read the figures below as proof of function, not of speed.");
     }
@@ -175,7 +175,7 @@ pub fn demo() -> Result<()> {
     ensure!(!tap.exists(), "the TAP device {} was left behind", host.tap);
     report.seen("both guests are off; the server, its sockets, its files and the TAP device are gone");
     println!("\nAll of it worked, in {:.0} s.\n", report.started.elapsed().as_secs_f64());
-    next_steps()
+    next_steps(accel)
 }
 
 /// Makes, fills, checks and reads back; the same bytes have to come.
@@ -204,7 +204,7 @@ fn file_system(guest: &Guest, kind: &str) -> Result<String> {
     ))
 }
 
-fn next_steps() -> Result<()> {
+fn next_steps(accel: Accel) -> Result<()> {
     let program = binary()?;
     let program = program.display();
     println!(
@@ -233,7 +233,7 @@ fn next_steps() -> Result<()> {
 
   standpipe status          what it does now
   standpipe --help          everything else",
-        if std::path::Path::new("/dev/kvm").exists() { "kvm" } else { "tcg" }
+        accel.name().to_lowercase()
     );
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! `standpipe-guests`: the tests in real guests, one by one or all, and the crash test.
 
+#![forbid(unsafe_code)]
+
 use standpipe_guests::cases::{self, Case};
 use standpipe_guests::site::DiskModel;
 use standpipe_guests::torture::{Model, torture};

@@ -73,7 +73,8 @@ fn run_script(name: &str) -> Result<String> {
 }
 
 /// Two folders of one run: files under the cache (a real disk), sockets under /tmp (a socket's path
-/// has at most 107 bytes). They are removed at the end, and kept when the run failed.
+/// has at most 107 bytes). They are removed at the end; STANDPIPE_KEEP=1 keeps the files, with the
+/// logs of the server, of QEMU and of the guests' consoles.
 #[derive(Debug)]
 pub struct Scratch {
     pub files: PathBuf,
@@ -83,6 +84,7 @@ pub struct Scratch {
 
 impl Scratch {
     pub fn new(name: &str) -> Result<Scratch> {
+        purge(&cache()?.join("run"));
         let pid = std::process::id();
         let files = cache()?.join("run").join(format!("{name}-{pid}"));
         let sockets = std::env::temp_dir().join(format!("standpipe-{pid}-{name}"));
@@ -90,12 +92,28 @@ impl Scratch {
             let _ = std::fs::remove_dir_all(folder);
             std::fs::create_dir_all(folder).during(format!("creating {}", folder.display()))?;
         }
-        Ok(Scratch { files, sockets, keep: std::cell::Cell::new(false) })
+        Ok(Scratch {
+            files,
+            sockets,
+            keep: std::cell::Cell::new(std::env::var_os("STANDPIPE_KEEP").is_some()),
+        })
     }
 
     /// Keeps the files when the scratch is dropped: the run failed, and somebody will want the logs.
     pub fn keep(&self) {
         self.keep.set(true);
+    }
+}
+
+/// Removes what runs of more than a day ago have kept, or were killed before they could remove.
+fn purge(runs: &Path) {
+    const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
+    for entry in std::fs::read_dir(runs).into_iter().flatten().flatten() {
+        let age =
+            entry.metadata().and_then(|facts| facts.modified()).ok().and_then(|when| when.elapsed().ok());
+        if age.is_some_and(|age| age > DAY) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 

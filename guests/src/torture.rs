@@ -12,7 +12,7 @@ use crate::cases::{OTHER, reach_two};
 use crate::guest::{COMMAND_MAX, Guest, Job};
 use crate::load::{Stream, Verdict, VerifiedWrites, iperf3_server};
 use crate::site::DiskModel;
-use crate::world::{Bench, World};
+use crate::world::{Bench, World, eventually};
 use crate::{During, Failure, Result};
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -107,6 +107,13 @@ impl Probe {
              --rate_iops=500 --time_based --runtime=1d --write_lat_log=probe --log_unix_epoch=1 --disable_clat=1 --disable_slat=1 \
              --continue_on_error=all --output=/tmp/probe.txt"
         ))?;
+        let name = device.trim_start_matches("/dev/");
+        let reads = |guest: &Guest| -> Result<u64> {
+            let text = guest.check(&format!("awk '{{ print $1 }}' /sys/block/{name}/stat"))?;
+            text.trim().parse().during(format!("the statistics of {name} say {text}"))
+        };
+        let before = reads(guest)?;
+        eventually("the probe reads", COMMAND_MAX, || Ok(reads(guest)? > before + 100))?;
         Ok(Probe { job, offset_ms, disk: true })
     }
 
@@ -114,6 +121,9 @@ impl Probe {
     pub fn net(guest: &Guest, address: &str) -> Result<Probe> {
         let offset_ms = clock_offset(guest)?;
         let job = guest.spawn(&format!("exec ping -n -D -i 0.004 {address} >/tmp/probe.txt 2>&1"))?;
+        eventually("the probe has replies", COMMAND_MAX, || {
+            Ok(guest.run("grep -q icmp_seq=50 /tmp/probe.txt", COMMAND_MAX)?.status == 0)
+        })?;
         Ok(Probe { job, offset_ms, disk: false })
     }
 

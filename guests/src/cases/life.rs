@@ -6,7 +6,7 @@ use crate::guest::{BOOT_MAX, COMMAND_MAX, Guest};
 use crate::load::{Stream, VerifiedWrites};
 use crate::site::DiskModel;
 use crate::world::{Bench, World, eventually};
-use crate::{During, Result, ensure};
+use crate::{During, Failure, Result, ensure};
 use serde_json::json;
 use std::time::Duration;
 
@@ -220,8 +220,12 @@ pub fn memory_hotplug(bench: &Bench) -> Result<String> {
     for _ in 0..rounds {
         guest.qmp(json!({"execute": "object-add", "arguments": {"qom-type": "memory-backend-memfd", "id": "more", "size": 256 << 20, "share": true}}))?;
         guest.qmp(json!({"execute": "device_add", "arguments": {"driver": "pc-dimm", "id": "dimm", "memdev": "more"}}))?;
-        eventually("the guest has the plugged memory", STEP_MAX, || {
+        let plugged = eventually("the guest has the plugged memory", COMMAND_MAX, || {
             Ok(memory_kib(&guest)? > before + 200_000)
+        });
+        plugged.map_err(|error| {
+            let said = guest.check("dmesg | tail -n 15; head -n 3 /proc/meminfo; grep -H . /sys/devices/system/memory/memory*/state");
+            Failure::new(format!("{error}\n{}", said.unwrap_or_default()))
         })?;
         // More than the old memory holds: the disk is read into the new module, too.
         guest.check_within("cat /dev/vda >/dev/null; echo 3 >/proc/sys/vm/drop_caches", STEP_MAX)?;
