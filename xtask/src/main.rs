@@ -3,14 +3,17 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod tidy;
 
 use std::process::ExitCode;
 
 /// A command takes its arguments and says in a sentence why it failed.
 type Command = fn(&[String]) -> Result<(), String>;
 
-const COMMANDS: &[(&str, &str, Command)] =
-    &[("bench", "run a benchmark beside its peers: disks, switch, attach", bench::run)];
+const COMMANDS: &[(&str, &str, Command)] = &[
+    ("bench", "run a benchmark beside its peers: disks, switch, attach", bench::run),
+    ("tidy", "check the rules of STYLE.md that a program can check", tidy::run),
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
