@@ -297,9 +297,11 @@ impl Lane {
         for index in 0..self.slots.len() as u32 {
             let Some(Some(slot)) = self.slots.get_mut(index as usize) else { continue };
             match &mut slot.device {
-                // The guard tells the model of its new size; what is left is to tell the driver.
-                Device::Blk(device) if device.volume == volume && device.resized(facts.clone()) => {
-                    slot.link.notify_config_change();
+                Device::Blk(device) => {
+                    let told = device.volume == volume && device.resized(facts.clone());
+                    if told {
+                        slot.link.notify_config_change();
+                    }
                 }
                 Device::Scsi(device) => {
                     let mut numbers = Vec::new();
