@@ -46,7 +46,9 @@ impl Machine {
         if options.runs(Side::Ours) && options.server.is_none() {
             packages.push("standpipe-server");
         }
-        build(&repository, &packages)?;
+        if options.build {
+            build(&repository, &packages)?;
+        }
         let scratch = cache.join(format!("run/bench-{}", std::process::id()));
         fs::create_dir_all(&scratch)
             .map_err(|error| format!("cannot make {}: {error}", scratch.display()))?;

@@ -31,6 +31,7 @@ usage: cargo xtask bench NAME [OPTIONS]
   --rows TEXT    only rows whose name contains this
   --vms N        attach: how many VMs (256)
   --server FILE  the server's program (target/release/standpipe, built first)
+  --no-build     take the programs in target/release as they are
 
 Results are key=value lines on stdout; what goes on is on stderr.";
 
@@ -42,6 +43,7 @@ pub struct Options {
     rows: String,
     vms: usize,
     server: Option<PathBuf>,
+    build: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +54,15 @@ enum Side {
 
 impl Options {
     fn parse(arguments: &[String]) -> Result<Options, String> {
-        let mut options =
-            Options { rounds: 5, secs: 2.0, only: None, rows: String::new(), vms: 256, server: None };
+        let mut options = Options {
+            rounds: 5,
+            secs: 2.0,
+            only: None,
+            rows: String::new(),
+            vms: 256,
+            server: None,
+            build: true,
+        };
         let mut rest = arguments.iter();
         while let Some(name) = rest.next() {
             let mut value = || rest.next().ok_or_else(|| format!("{name} needs a value"));
@@ -64,6 +73,7 @@ impl Options {
                 "--vms" => options.vms = number(name, value()?)?,
                 "--rows" => options.rows = value()?.clone(),
                 "--server" => options.server = Some(PathBuf::from(value()?)),
+                "--no-build" => options.build = false,
                 "--only" => {
                     options.only = Some(match value()?.as_str() {
                         "ours" => Side::Ours,
