@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod fuzz_smoke;
 mod tidy;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -12,6 +14,16 @@ type Command = fn(&[String]) -> Result<(), String>;
 
 const COMMANDS: &[(&str, &str, Command)] = &[
     ("bench", "run a benchmark beside its peers: disks, switch, attach", bench::run),
+    (
+        "fuzz-smoke",
+        "run every fuzz target for a moment: --seconds N, --seed N, names of targets",
+        fuzz_smoke::run,
+    ),
+    (
+        "torture",
+        "kill the worker under load in real guests: --model virtio-scsi|virtio-blk|virtio-net|all --kills N",
+        torture::run,
+    ),
     ("tidy", "check the rules of STYLE.md that a program can check", tidy::run),
 ];
 
