@@ -59,6 +59,17 @@ impl Vault {
         self.tell(&format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0"), &[fd]);
     }
 
+    /// Has a descriptor kept that a front end gave us.
+    pub fn keep_given(&self, name: &str, fd: BorrowedFd<'_>) {
+        if self.keeper.is_none() {
+            return;
+        }
+        match wrap(fd) {
+            Ok(envelope) => self.keep(name, envelope.as_fd()),
+            Err(error) => tracing::error!(%error, name, "a descriptor cannot be kept; a crash would lose it"),
+        }
+    }
+
     pub fn forget(&self, name: &str) {
         self.tell(&format!("FDSTOREREMOVE=1\nFDNAME={name}"), &[]);
     }
@@ -67,6 +78,22 @@ impl Vault {
     pub fn ready(&self, status: &str) {
         self.tell(&format!("READY=1\nSTATUS={status}"), &[]);
     }
+}
+
+/// Puts a descriptor into an envelope: a socket of its own, in whose queue it lies.
+///
+/// systemd keeps one descriptor of each open file and drops any other (`service_add_fd_store`, by
+/// kcmp(2)). A front end sends the same memory file for each region and for each device of its VM; all
+/// but the first would be lost. No two envelopes are the same open file (docs/decisions/0003).
+pub fn wrap(fd: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
+    let (sender, envelope) = UnixDatagram::pair()?;
+    socket::send(sender.as_fd(), b"fd", &[fd])?;
+    Ok(envelope.into())
+}
+
+/// Looks into an envelope. The descriptor stays in it, for the next worker.
+pub fn unwrap(envelope: &OwnedFd) -> Option<OwnedFd> {
+    socket::peek(envelope.as_fd(), &mut [0; 2]).ok()??.fds.pop()
 }
 
 /// What the last worker left.
@@ -103,5 +130,24 @@ impl Estate {
         for name in self.by_name.keys() {
             vault.forget(name);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use host::event::Event;
+
+    #[test]
+    fn a_descriptor_can_be_taken_out_of_its_envelope_by_every_successor() {
+        let event = Event::new().unwrap();
+        let first = wrap(event.as_fd()).unwrap();
+        let second = wrap(event.as_fd()).unwrap();
+        for envelope in [&first, &first, &second] {
+            let taken = Event::from_fd(unwrap(envelope).unwrap()).unwrap();
+            taken.signal();
+            assert!(event.clear(), "what came out is not what went in");
+        }
+        assert!(unwrap(&event.into_fd()).is_none());
     }
 }

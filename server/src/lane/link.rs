@@ -23,7 +23,7 @@ use vhost_user::bits::{HEADER_LEN, PAYLOAD_MAX};
 use vhost_user::{Header, Reply, Request, Session, State, encode_reply};
 
 use crate::ledger::{Ledger, ReplyNote};
-use crate::vault::Vault;
+use crate::vault::{self, Vault};
 
 /// Names under which a slot's descriptors are kept, behind `SLOT/`.
 pub const LEDGER: &str = "ledger";
@@ -126,7 +126,8 @@ impl Link {
             session.disconnected();
         }
         for generation in session.state.generations() {
-            if let Some(fd) = estate.remove(&generation_name(generation)) {
+            let envelope = estate.remove(&generation_name(generation));
+            if let Some(fd) = envelope.and_then(|envelope| vault::unwrap(&envelope)) {
                 fds.insert(generation, fd);
             }
         }
@@ -221,7 +222,7 @@ impl Link {
     /// Step 3: the descriptors of a message, under the generations that the session gave them.
     pub fn keep_fds(&mut self, generations: &[u32], fds: Vec<OwnedFd>) {
         for (generation, fd) in generations.iter().zip(fds) {
-            self.vault.keep(&format!("{}/{}", self.name, generation_name(*generation)), fd.as_fd());
+            self.vault.keep_given(&format!("{}/{}", self.name, generation_name(*generation)), fd.as_fd());
             self.fds.insert(*generation, fd);
         }
     }
@@ -318,8 +319,12 @@ impl Link {
 
     /// Gives up everything that a successor needs, under the names that it looks for.
     pub fn release(self) -> HashMap<String, OwnedFd> {
-        let mut left: HashMap<String, OwnedFd> =
-            self.fds.into_iter().map(|(generation, fd)| (generation_name(generation), fd)).collect();
+        let given = self.fds.iter();
+        let mut left: HashMap<String, OwnedFd> = given
+            .filter_map(|(generation, fd)| {
+                Some((generation_name(*generation), vault::wrap(fd.as_fd()).ok()?))
+            })
+            .collect();
         left.insert(LEDGER.to_owned(), self.ledger_fd);
         left.insert(OUTBOX.to_owned(), self.outbox.into_fd());
         if let Some(stream) = self.stream {
