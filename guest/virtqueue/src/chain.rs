@@ -8,8 +8,8 @@ use crate::Fault;
 /// again, so that its list grows once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chain {
-    /// Names the request towards its queue: unlike any other that is in flight there, and less
-    /// than the queue's size. (Split: the head descriptor's index. Packed: a place in a table;
+    /// Names the request towards its queue: less than the queue's size, and with `Order::Any`
+    /// unlike any other that is in flight. (Split: the head descriptor's index. Packed: a place in a table;
     /// the buffer id is the guest's choice and may repeat.)
     pub head: u16,
     /// Ring slots that the chain took: 1 for split rings.

@@ -42,6 +42,9 @@ pub struct Split {
     /// The used index as the guest sees it, and elements behind it that wait for `publish`.
     used_idx: u16,
     staged: u16,
+    /// How far requests have ended and the guest can see it, in the numbers of the available ring:
+    /// until then the driver may not use their descriptors again.
+    ended: u16,
     /// `Order::Any`: how each head stands, those staged, and the ones to be handed out (again)
     /// before anything new, last first.
     states: Vec<State>,
@@ -91,6 +94,7 @@ impl Split {
             avail_idx: last_avail,
             used_idx,
             staged: 0,
+            ended: last_avail.wrapping_sub(again.len() as u16),
             states,
             batch: Vec::with_capacity(usize::from(size)),
             again,
@@ -115,7 +119,7 @@ impl Split {
     }
 
     pub fn in_flight(&self) -> u16 {
-        self.last_avail.wrapping_sub(self.used_idx).wrapping_sub(self.staged)
+        self.last_avail.wrapping_sub(self.ended).wrapping_sub(self.staged)
     }
 
     pub fn pending(&self) -> u16 {
@@ -168,7 +172,8 @@ impl Split {
     fn look(&mut self) -> Result<bool, Fault> {
         self.avail_idx = self.avail.load_acquire_u16(IDX_AT);
         let ahead = self.avail_idx.wrapping_sub(self.last_avail);
-        if ahead > self.mask.wrapping_add(1) {
+        let behind = self.avail_idx.wrapping_sub(self.ended);
+        if ahead > self.mask.wrapping_add(1) || behind > self.mask.wrapping_add(1) {
             self.avail_idx = self.last_avail;
             return Err(Fault::AvailRunaway);
         }
@@ -258,6 +263,7 @@ impl Split {
             memory.mark_range(Address(log.0.wrapping_add(IDX_AT as u64)), 2);
         }
         self.used_idx = new;
+        self.ended = self.ended.wrapping_add(self.staged);
         self.staged = 0;
         if self.order == Order::Any {
             if let Some(inflight) = &mut self.inflight {

@@ -149,6 +149,21 @@ fn a_packed_ring_is_not_overrun() {
 }
 
 #[test]
+fn a_split_ring_is_not_overrun_in_order_either() {
+    let mut liar = Liar::with(false, |setup| setup.order = Order::InOrder);
+    let mut chain = Chain::new();
+    liar.driver.driver.store_u16(2, 8);
+    for _ in 0..8 {
+        assert_eq!(liar.queue.pop(&liar.driver.memory, &mut chain), Pop::Chain);
+    }
+    assert_eq!(liar.queue.in_flight(), 8);
+    liar.queue.push(&liar.driver.memory, chain.head, 0);
+    // One has ended, and the guest cannot see it yet.
+    liar.driver.driver.store_u16(2, 9);
+    assert_eq!(liar.queue.pop(&liar.driver.memory, &mut chain), Pop::Broken(Fault::AvailRunaway));
+}
+
+#[test]
 fn too_long_a_table_is_refused_and_the_longest_is_taken() {
     for packed in [false, true] {
         for (count, longest) in [(SPANS_MAX, true), (SPANS_MAX + 1, false)] {

@@ -1,0 +1,41 @@
+//! Fuzz targets as plain functions: libFuzzer calls them from `fuzz_targets/`, and `smoke` calls
+//! them with mutated seeds on any compiler.
+//!
+//! Each takes bytes for what a guest, a front end or a network may send, and asserts what must hold
+//! whatever they are: no panic, nothing written outside of what was given to write, lengths that add
+//! up, blocks that lie within the volume.
+
+#![forbid(unsafe_code)]
+
+mod decoder;
+mod net;
+mod posted;
+mod ring;
+mod storage;
+mod switching;
+mod vhost;
+
+pub use decoder::scsi_decoder;
+pub use net::virtio_net;
+pub use ring::{packed_ring, split_ring};
+pub use storage::{virtio_blk, virtio_scsi};
+pub use switching::switching;
+pub use vhost::vhost_user;
+
+/// A target: its name, its body, and inputs that lead deep into it.
+pub struct Target {
+    pub name: &'static str,
+    pub body: fn(&[u8]),
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+pub const TARGETS: &[Target] = &[
+    Target { name: "vhost_user", body: vhost_user, seeds: vhost::seeds },
+    Target { name: "split_ring", body: split_ring, seeds: ring::split_seeds },
+    Target { name: "packed_ring", body: packed_ring, seeds: ring::packed_seeds },
+    Target { name: "virtio_blk", body: virtio_blk, seeds: storage::blk_seeds },
+    Target { name: "virtio_scsi", body: virtio_scsi, seeds: storage::scsi_seeds },
+    Target { name: "virtio_net", body: virtio_net, seeds: net::seeds },
+    Target { name: "scsi_decoder", body: scsi_decoder, seeds: decoder::seeds },
+    Target { name: "switching", body: switching, seeds: switching::seeds },
+];
