@@ -24,6 +24,9 @@ pub struct Applied {
 pub struct Controller {
     engine: Arc<dyn Engine>,
     store: Mutex<Store>,
+    /// What of the site the engine has: less than the store says while an object could not be made.
+    /// Locked after `store`.
+    actual: Mutex<Site>,
     /// Volumes whose bytes are being imported or exported.
     busy: Mutex<BTreeSet<String>>,
 }
@@ -48,7 +51,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Controller {
     pub fn new(store: Store, engine: Arc<dyn Engine>) -> Self {
-        Self { engine, store: Mutex::new(store), busy: Mutex::new(BTreeSet::new()) }
+        let actual = Mutex::new(store.document().site.clone());
+        Self { engine, store: Mutex::new(store), actual, busy: Mutex::new(BTreeSet::new()) }
     }
 
     /// What is offered, identities included.
@@ -95,27 +99,31 @@ impl Controller {
             }
         }
         let site = &document.site;
-        let nothing = Site { server: site.server.clone(), ..Site::default() };
-        match plan(&nothing, site) {
+        let mut actual = Site { server: site.server.clone(), ..Site::default() };
+        match plan(&actual, site) {
             Err(problem) => problems.push(problem),
             Ok(steps) => {
                 for step in &steps {
-                    if let Err(problem) = self.engine.perform(step) {
-                        problems.push(in_step(problem, step));
+                    match self.engine.perform(step) {
+                        Ok(()) => actual.advance(site, step),
+                        Err(problem) => problems.push(in_step(problem, step)),
                     }
                 }
             }
         }
+        *lock(&self.actual) = actual;
         problems.extend(store.save(document).err());
         problems
     }
 
-    /// Makes the host offer `desired` and nothing else.
+    /// Makes the host offer `desired` and nothing else. What could not be made before is tried
+    /// again, and a failure of that is told too.
     pub fn apply(&self, desired: Site, dry_run: bool) -> Result<Applied, Problem> {
-        self.change(dry_run, |site| {
+        let (applied, failed) = self.change_and_mend(dry_run, |site| {
             *site = desired;
             Ok(())
-        })
+        })?;
+        Problem::from_list(failed).map_or(Ok(applied), Err)
     }
 
     /// Changes the site with `edit`. When a step fails, the steps before it
@@ -126,14 +134,29 @@ impl Controller {
         dry_run: bool,
         edit: impl FnOnce(&mut Site) -> Result<(), Problem>,
     ) -> Result<Applied, Problem> {
+        // An old trouble elsewhere does not keep this change from being made.
+        self.change_and_mend(dry_run, edit).map(|(applied, _)| applied)
+    }
+
+    /// The change, and what else of the site still cannot be made.
+    fn change_and_mend(
+        &self,
+        dry_run: bool,
+        edit: impl FnOnce(&mut Site) -> Result<(), Problem>,
+    ) -> Result<(Applied, Vec<Problem>), Problem> {
         let mut store = lock(&self.store);
+        let mut actual = lock(&self.actual);
         let current = store.document().site.clone();
         let mut desired = current.clone();
         edit(&mut desired)?;
-        let (desired, steps) = prepared(desired, &current)?;
+        let (desired, asked) = prepared(desired, &current)?;
+        // What is gone from the site may be only half there.
+        let mending = plan(&actual, &desired)?;
+        let removals = asked.iter().filter(|step| step.removes() && !mending.contains(step));
+        let steps: Vec<Step> = removals.chain(&mending).cloned().collect();
         self.refuse_busy(&steps)?;
         if dry_run {
-            return Ok(Applied { dry_run, steps });
+            return Ok((Applied { dry_run, steps }, Vec::new()));
         }
         let config = store.document().config.clone();
         if !steps.is_empty() {
@@ -145,12 +168,29 @@ impl Controller {
         }
         let mut reached = current;
         let mut failure = None;
-        for step in &steps {
-            if let Err(problem) = self.engine.perform(step) {
-                failure = Some(in_step(problem, step));
-                break;
+        let (mut performed, mut failed) = (Vec::new(), Vec::new());
+        for step in steps {
+            match self.engine.perform(&step) {
+                Ok(()) => {
+                    reached.advance(&desired, &step);
+                    actual.advance(&desired, &step);
+                    performed.push(step);
+                }
+                Err(problem) if asked.contains(&step) => {
+                    failure = Some(in_step(problem, &step));
+                    break;
+                }
+                Err(problem) => failed.push(in_step(problem, &step)),
             }
-            reached.advance(&desired, step);
+        }
+        if failure.is_none() && failed.is_empty() {
+            *actual = desired.clone();
+        } else if failure.is_none() {
+            // What belongs to many steps at once is new when all that were asked for are done.
+            actual.server = desired.server.clone();
+            for (name, vm) in &mut actual.vm {
+                vm.user = desired.vm.get(name).and_then(|new| new.user.clone());
+            }
         }
         store.save(Document {
             site: if failure.is_some() { reached } else { desired },
@@ -159,7 +199,7 @@ impl Controller {
         })?;
         match failure {
             Some(problem) => Err(problem),
-            None => Ok(Applied { dry_run, steps }),
+            None => Ok((Applied { dry_run, steps: performed }, failed)),
         }
     }
 

@@ -154,6 +154,20 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// Takes an object away. Performing it when there is none changes nothing.
+    pub fn removes(&self) -> bool {
+        matches!(
+            self,
+            Step::RemoveVolume { .. }
+                | Step::RemoveNetwork { .. }
+                | Step::RemoveUplink { .. }
+                | Step::DetachLun { .. }
+                | Step::RemoveSlot { .. }
+        )
+    }
+}
+
 /// What the step does, for people.
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,7 +12,7 @@ use control::step::{Backing, Device, NetworkSpec, SlotSpec, Step, UplinkSpec, Vo
 use control::{Engine, Problem};
 
 use crate::lane::volume;
-use crate::lane::{LANE_FENCE, LaneHandle, UPLINK};
+use crate::lane::{LANE_FENCE, LISTENER, LaneHandle, UPLINK};
 use crate::vault::{Estate, Vault};
 
 #[derive(Default)]
@@ -24,6 +24,20 @@ struct Objects {
     estate: Estate,
     /// Fences of the last worker's lanes: see `host::ring::settle`.
     fences: Vec<OwnedFd>,
+    /// What the last worker left of slots that could not be taken up: their guests wait until what is
+    /// in the way is mended.
+    waiting: HashMap<String, HashMap<String, OwnedFd>>,
+    /// Why a volume cannot be used.
+    faults: BTreeMap<String, String>,
+}
+
+/// The volumes that a device is made of.
+fn volumes_of(device: &Device) -> Vec<String> {
+    match device {
+        Device::VirtioScsi { luns } => luns.iter().map(|lun| lun.volume.clone()).collect(),
+        Device::VirtioBlk { volume } => vec![volume.clone()],
+        Device::VirtioNet { .. } => Vec::new(),
+    }
 }
 
 /// How long the last requests of a worker that died may be out at a disk that is only read.
@@ -101,12 +115,45 @@ impl Host {
         })
     }
 
+    /// Makes a slot, or takes up what was left of it. If that fails, what was left waits.
     fn add_slot(
         &self,
         objects: &mut Objects,
         spec: &SlotSpec,
         left: HashMap<String, OwnedFd>,
     ) -> Result<(), Problem> {
+        let name = spec.id.to_string();
+        let (problem, left) = match self.place_slot(objects, spec) {
+            Err(problem) => (problem, left),
+            Ok((lane, volumes)) => {
+                let given = spec.clone();
+                match self.lanes[lane].call(move |lane| lane.add_slot(given, volumes, left))? {
+                    Err((problem, left)) => (problem, left),
+                    Ok(()) => {
+                        for volume in volumes_of(&spec.device) {
+                            objects.faults.remove(&volume);
+                        }
+                        objects.slots.insert(name, (spec.clone(), lane));
+                        return Ok(());
+                    }
+                }
+            }
+        };
+        for volume in volumes_of(&spec.device) {
+            objects.faults.entry(volume).or_insert_with(|| problem.what.clone());
+        }
+        if !left.is_empty() {
+            objects.waiting.insert(name, left);
+        }
+        Err(problem)
+    }
+
+    /// The lane for a slot, and the volumes that it needs there.
+    fn place_slot(
+        &self,
+        objects: &mut Objects,
+        spec: &SlotSpec,
+    ) -> Result<(usize, Vec<(u16, VolumeSpec)>), Problem> {
         let (lane, volumes) = match &spec.device {
             Device::VirtioScsi { luns } => {
                 let volumes = luns
@@ -131,17 +178,35 @@ impl Host {
                 })?;
             }
         }
-        let given = spec.clone();
-        self.lanes[lane].call(move |lane| lane.add_slot(given, volumes, left))??;
-        objects.slots.insert(spec.id.to_string(), (spec.clone(), lane));
-        Ok(())
+        Ok((lane, volumes))
+    }
+
+    /// What waits for a slot that could not be taken up.
+    fn take_left(objects: &mut Objects, slot: &SlotId) -> HashMap<String, OwnedFd> {
+        let name = slot.to_string();
+        let waiting = objects.waiting.remove(&name);
+        waiting.unwrap_or_else(|| objects.estate.take_all(&name))
+    }
+
+    /// A slot that was never taken up is removed: its guest waits no more.
+    fn let_go(&self, objects: &mut Objects, slot: &SlotId) {
+        for (what, fd) in objects.waiting.remove(&slot.to_string()).unwrap_or_default() {
+            if what == LISTENER {
+                let address = std::os::unix::net::UnixListener::from(fd).local_addr();
+                if let Some(path) = address.ok().as_ref().and_then(|address| address.as_pathname()) {
+                    let _ = std::fs::remove_file(path);
+                }
+            }
+            self.vault.forget(&format!("{slot}/{what}"));
+        }
     }
 
     /// A nic moves with its network: the lane gives up the slot as a dying worker would, and the
     /// other one takes it up as its successor would.
     fn change_slot(&self, objects: &mut Objects, spec: &SlotSpec) -> Result<(), Problem> {
-        let Some((_, from)) = objects.slots.get(&spec.id.to_string()).cloned() else {
-            return self.add_slot(objects, spec, HashMap::new());
+        let Some((old, from)) = objects.slots.get(&spec.id.to_string()).cloned() else {
+            let left = Self::take_left(objects, &spec.id);
+            return self.add_slot(objects, spec, left);
         };
         let to = match &spec.device {
             Device::VirtioNet { network, .. } => Self::network(objects, network)?,
@@ -156,7 +221,14 @@ impl Host {
         let id = spec.id.clone();
         let left = self.lanes[from].call(move |lane| lane.release_slot(&id))??;
         objects.slots.remove(&spec.id.to_string());
-        self.add_slot(objects, spec, left)
+        let moved = self.add_slot(objects, spec, left);
+        if moved.is_err()
+            && let Some(left) = objects.waiting.remove(&spec.id.to_string())
+        {
+            // Back to where it was; that it had room there is known.
+            self.add_slot(objects, &old, left)?;
+        }
+        moved
     }
 
     fn with_slot<T: Send + 'static>(
@@ -190,13 +262,18 @@ impl Host {
         match step {
             Step::ConfigureServer(_) => Ok(()),
             Step::CreateVolume(spec) => {
-                volume::create(spec)?;
+                if let Err(problem) = volume::create(spec) {
+                    objects.faults.insert(spec.name.clone(), problem.what.clone());
+                    return Err(problem);
+                }
+                objects.faults.remove(&spec.name);
                 objects.volumes.insert(spec.name.clone(), spec.clone());
                 Ok(())
             }
             Step::GrowVolume { volume, size } => self.grow(objects, volume, *size),
             Step::RemoveVolume { volume } => {
                 objects.volumes.remove(volume);
+                objects.faults.remove(volume);
                 Ok(())
             }
             Step::AddNetwork(spec) => {
@@ -253,21 +330,37 @@ impl Host {
                 if objects.slots.contains_key(&spec.id.to_string()) {
                     return Ok(());
                 }
-                let left = objects.estate.take_all(&spec.id.to_string());
+                let left = Self::take_left(objects, &spec.id);
                 self.add_slot(objects, spec, left)
             }
             Step::ChangeSlot(spec) => self.change_slot(objects, spec),
             Step::AttachLun { slot, lun, volume } => {
                 let spec = Self::volume(objects, volume)?;
                 let (id, lun) = (slot.clone(), *lun);
-                self.with_slot(objects, slot, move |lane| lane.attach_lun(&id, lun, &spec))
+                self.with_slot(objects, slot, move |lane| lane.attach_lun(&id, lun, &spec))?;
+                if let Some((spec, _)) = objects.slots.get_mut(&slot.to_string())
+                    && let Device::VirtioScsi { luns } = &mut spec.device
+                {
+                    luns.retain(|there| there.lun != lun);
+                    luns.push(control::step::Lun { lun, volume: volume.clone() });
+                }
+                Ok(())
             }
             Step::DetachLun { slot, lun } => {
                 let (id, lun) = (slot.clone(), *lun);
-                self.with_slot(objects, slot, move |lane| lane.detach_lun(&id, lun))
+                self.with_slot(objects, slot, move |lane| lane.detach_lun(&id, lun))?;
+                if let Some((spec, _)) = objects.slots.get_mut(&slot.to_string())
+                    && let Device::VirtioScsi { luns } = &mut spec.device
+                {
+                    luns.retain(|there| there.lun != lun);
+                }
+                Ok(())
             }
             Step::RemoveSlot { slot } => {
-                let Some((_, lane)) = objects.slots.remove(&slot.to_string()) else { return Ok(()) };
+                let Some((_, lane)) = objects.slots.remove(&slot.to_string()) else {
+                    self.let_go(objects, slot);
+                    return Ok(());
+                };
                 let id = slot.clone();
                 self.lanes[lane].call(move |lane| lane.remove_slot(&id))
             }
@@ -310,16 +403,14 @@ impl Engine for Host {
             volume.allocated = allocated;
         }
         for (spec, _) in objects.slots.values() {
-            let users: Vec<&String> = match &spec.device {
-                Device::VirtioScsi { luns } => luns.iter().map(|lun| &lun.volume).collect(),
-                Device::VirtioBlk { volume } => vec![volume],
-                Device::VirtioNet { .. } => Vec::new(),
-            };
-            for name in users {
-                if let Some(volume) = status.volumes.get_mut(name) {
+            for name in volumes_of(&spec.device) {
+                if let Some(volume) = status.volumes.get_mut(&name) {
                     volume.used_by.push(spec.id.clone());
                 }
             }
+        }
+        for (name, fault) in &objects.faults {
+            status.volumes.entry(name.clone()).or_default().fault = Some(fault.clone());
         }
         status
     }

@@ -28,12 +28,15 @@ pub fn run(args: &Serve, api: &Path) -> Result<(), Problem> {
         )
         .with_ansi(false)
         .init();
+    // The keeper holds what a predecessor left: guests wait for a worker, and may get one when what
+    // is wrong has been mended.
+    let awaited = std::env::var_os("LISTEN_FDS").is_some_and(|count| count != "0");
     let failed = match serve(args, api) {
         Ok(()) => return Ok(()),
         Err(problem) => problem,
     };
     eprintln!("{failed}");
-    std::process::exit(crate::EXIT_CONFIGURATION);
+    std::process::exit(if awaited { 1 } else { crate::EXIT_CONFIGURATION });
 }
 
 fn serve(args: &Serve, api_path: &Path) -> Result<(), Problem> {
@@ -51,14 +54,23 @@ fn serve(args: &Serve, api_path: &Path) -> Result<(), Problem> {
     })?;
     let _lock = lock(&args.state_dir)?;
     let store = Store::open(&args.state_dir)?;
-    let config = args.config.as_deref().map(control::site::read).transpose()?;
+    let config = match args.config.as_deref().map(control::site::read).transpose() {
+        Ok(config) => config,
+        // The site that was taken over before is served on: a slip in the file, found by a worker that
+        // follows a dead one, must not take the disks of running guests away.
+        Err(problem) if store.document().config.is_some() => {
+            tracing::error!("the site of before is served: {problem}");
+            None
+        }
+        Err(problem) => return Err(problem),
+    };
     let server =
         config.as_ref().map_or_else(|| store.document().site.server.clone(), |site| site.server.clone());
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
     let lanes = server.lanes.unwrap_or(cores).max(1);
     let handles: Vec<LaneHandle> =
         (0..lanes).map(|index| LaneHandle::start(index, vault.clone())).collect::<Result<_, Problem>>()?;
-    let api = api_listener(api_path, &mut estate, &vault)?;
+    let api = api_listener(api_path, server.api_group.as_deref(), &mut estate, &vault)?;
     let (restart, restarted) = crossbeam_channel::bounded(1);
     let host = Arc::new(Host::new(handles, vault.clone(), estate, restart));
     let controller = Arc::new(Controller::new(store, Arc::clone(&host) as Arc<dyn control::Engine>));
@@ -109,11 +121,16 @@ fn lock(state_dir: &Path) -> Result<std::fs::File, Problem> {
         .hint("stop it, or give this one another --state-dir"))
 }
 
-fn api_listener(path: &Path, estate: &mut Estate, vault: &Vault) -> Result<UnixListener, Problem> {
+fn api_listener(
+    path: &Path,
+    group: Option<&str>,
+    estate: &mut Estate,
+    vault: &Vault,
+) -> Result<UnixListener, Problem> {
     if let Some(fd) = estate.take(API) {
         return Ok(UnixListener::from(fd));
     }
-    let listener = bind(path)?;
+    let listener = control::api::listen(path, group)?;
     vault.keep(API, listener.as_fd());
     Ok(listener)
 }

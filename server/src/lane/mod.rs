@@ -48,6 +48,9 @@ use volume::Volumes;
 /// The name under which the fences of lanes' io_urings are kept.
 pub const LANE_FENCE: &str = "fence";
 
+/// The name under which a slot's listener is kept, behind `SLOT/`.
+pub use link::LISTENER;
+
 /// The name under which the queues of uplinks are kept.
 pub const UPLINK: &str = "uplink";
 

@@ -27,13 +27,14 @@ impl Lane {
         self.slots.iter().position(same).map(|index| index as u32)
     }
 
-    /// Makes a slot; with what the last worker left of it, goes on where that stopped.
+    /// Makes a slot; with what the last worker left of it, goes on where that stopped. If it cannot,
+    /// what was left comes back.
     pub fn add_slot(
         &mut self,
         spec: SlotSpec,
         volumes: Vec<(u16, VolumeSpec)>,
         left: HashMap<String, OwnedFd>,
-    ) -> Result<(), Problem> {
+    ) -> Result<(), (Problem, HashMap<String, OwnedFd>)> {
         let resumed = !left.is_empty();
         let index = match self.slots.iter().position(Option::is_none) {
             Some(index) => index as u32,
@@ -43,21 +44,24 @@ impl Lane {
             }
         };
         let mut opened = Vec::new();
-        let made = self
-            .make_device(index, &spec, &volumes, resumed, &mut opened)
-            .and_then(|device| Slot::new(index, spec, device, left, &self.vault, &self.wait));
+        // What was left is given back if there is no device for it: its guest waits for one.
+        let made = match self.make_device(index, &spec, &volumes, resumed, &mut opened) {
+            Err(problem) => Err((problem, left)),
+            Ok(device) => Slot::new(index, spec, device, left, &self.vault, &self.wait)
+                .map_err(|problem| (problem, HashMap::new())),
+        };
         match made {
             Ok(slot) => {
                 self.slots[index as usize] = Some(Box::new(slot));
                 self.look_at_rings(index);
                 Ok(())
             }
-            Err(problem) => {
+            Err(failed) => {
                 for volume in opened {
                     self.volumes.close(volume);
                 }
                 self.forget_port(index);
-                Err(problem)
+                Err(failed)
             }
         }
     }
@@ -491,8 +495,7 @@ impl Lane {
                     ),
                 });
             }
-            let mut counters: std::collections::BTreeMap<String, u64> =
-                slot.counters().map(|(name, value)| (name.to_owned(), value)).collect();
+            let mut counters: std::collections::BTreeMap<String, u64> = slot.counters().collect();
             counters.extend(slot.device.counters());
             let mut queues = 0;
             for ring in &slot.rings {

@@ -79,7 +79,12 @@ pub struct Slot {
     /// What the lane's wait is told of the link's socket.
     interest: Interest,
     faults: [u64; Fault::ALL.len()],
-    ring_faults: u64,
+    /// Regions whose descriptor is no file of that size.
+    regions_unmapped: u64,
+    /// Rings that the guest broke, by how.
+    ring_faults: [u64; virtqueue::Fault::ALL.len()],
+    /// Rings that could not be served as they were described.
+    rings_refused: u64,
 }
 
 /// What the lane has to do after a look at a slot's socket.
@@ -158,7 +163,9 @@ impl Slot {
             waiting: None,
             interest: Interest::READ,
             faults: [0; Fault::ALL.len()],
-            ring_faults: 0,
+            regions_unmapped: 0,
+            ring_faults: [0; virtqueue::Fault::ALL.len()],
+            rings_refused: 0,
             spec,
         };
         let listening = wait.add(slot.listener.as_fd(), Token::Listener(index).into(), Interest::READ);
@@ -378,7 +385,14 @@ impl Slot {
             Effect::Nothing => {}
             Effect::Memory => {
                 self.device.set_features(self.link.session.state.features);
-                failed = self.rebuild_memory().is_err();
+                failed = match self.rebuild_memory() {
+                    Ok(unmapped) => {
+                        let regions = &mut self.link.session.state.regions;
+                        regions.retain(|region| !unmapped.contains(&region.fd));
+                        !unmapped.is_empty()
+                    }
+                    Err(_) => true,
+                };
                 for ring in 0..self.rings.len() as u32 {
                     self.move_ring(ring);
                     self.sync_ring(ring, false, wait);
@@ -447,16 +461,19 @@ impl Slot {
         }
     }
 
-    /// Makes the snapshot that new requests see from the regions that the session names.
-    fn rebuild_memory(&mut self) -> Result<(), guest_memory::MapError> {
+    /// Makes the snapshot that new requests see from the regions that the session names, without those
+    /// that cannot be mapped: they are returned, by their descriptors.
+    fn rebuild_memory(&mut self) -> Result<Vec<u32>, guest_memory::MapError> {
         let state = &self.link.session.state;
+        let mut unmapped = Vec::new();
         let mut mappings = HashMap::new();
         let mut regions = Vec::new();
         for region in &state.regions {
             let Some(mapping) =
                 self.mapping(region.fd, region.description.mmap_offset, region.description.size)
             else {
-                tracing::warn!(slot = self.link.name, "a memory region cannot be mapped");
+                tracing::debug!(slot = self.link.name, "a memory region cannot be mapped");
+                unmapped.push(region.fd);
                 continue;
             };
             regions.push(Region {
@@ -475,10 +492,11 @@ impl Slot {
             Log::new(mapping, 0, len)
         });
         self.mappings = mappings;
+        self.regions_unmapped += unmapped.len() as u64;
         match Memory::new(regions, log) {
             Ok(memory) => {
                 self.memory = memory;
-                Ok(())
+                Ok(unmapped)
             }
             Err(error) => {
                 self.memory = Memory::empty();
@@ -550,7 +568,7 @@ impl Slot {
                 self.rings[index as usize].queue = Some(queue);
                 self.device.ring_started(index);
             }
-            None => self.ring_faults += 1,
+            None => self.rings_refused += 1,
         }
     }
 
@@ -595,7 +613,7 @@ impl Slot {
         match Queue::new(setup, &self.memory) {
             Ok(queue) => Some(queue),
             Err(error) => {
-                tracing::warn!(slot = self.link.name, ring = index, ?error, "a ring cannot be served");
+                tracing::debug!(slot = self.link.name, ring = index, ?error, "a ring cannot be served");
                 None
             }
         }
@@ -638,14 +656,30 @@ impl Slot {
     /// The guest broke a ring. Its device needs a reset by its driver.
     pub fn ring_broke(&mut self, index: u32, fault: virtqueue::Fault) {
         self.rings[index as usize].broken = true;
-        self.ring_faults += 1;
-        tracing::warn!(slot = self.link.name, ring = index, fault = fault.name(), "the guest broke a ring");
+        let count = &mut self.ring_faults[fault as usize];
+        *count += 1;
+        // Once for each way: a guest could fill the log otherwise.
+        if *count == 1 {
+            tracing::warn!(
+                slot = self.link.name,
+                ring = index,
+                fault = fault.name(),
+                "the guest broke a ring"
+            );
+        }
     }
 
     /// Named ends of the link, for the operator.
-    pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        let faults = Fault::ALL.iter().map(|fault| (fault.name(), self.faults[*fault as usize]));
-        faults.chain([("rings_broken", self.ring_faults)])
+    pub fn counters(&self) -> impl Iterator<Item = (String, u64)> + '_ {
+        let faults = Fault::ALL.iter().map(|fault| (fault.name().to_owned(), self.faults[*fault as usize]));
+        let broken = virtqueue::Fault::ALL
+            .iter()
+            .map(|fault| (format!("ring_{}", fault.name()), self.ring_faults[*fault as usize]));
+        faults.chain(broken).chain([
+            ("rings_broken".to_owned(), self.ring_faults.iter().sum()),
+            ("rings_refused".to_owned(), self.rings_refused),
+            ("regions_unmapped".to_owned(), self.regions_unmapped),
+        ])
     }
 
     /// Leaves everything as a dying worker would, for another lane to take up: the descriptors, by the
