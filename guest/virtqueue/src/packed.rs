@@ -369,7 +369,7 @@ impl Slots<'_> {
             if flags & INDIRECT != 0 {
                 indirect(&mut walk, self.indirect, address, len, flags)?;
             } else {
-                walk.add(address, len, flags & WRITE != 0)?;
+                walk.add(address, len, flags)?;
             }
             left = left.wrapping_sub(1);
             if flags & NEXT == 0 {
@@ -417,7 +417,7 @@ fn walk_again(
         if flags & INDIRECT != 0 {
             indirect(&mut walk, allowed, address, len, flags)?;
         } else {
-            walk.add(address, len, flags & WRITE != 0)?;
+            walk.add(address, len, flags)?;
         }
         at = inflight.next(at);
     }

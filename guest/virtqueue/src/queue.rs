@@ -1,4 +1,4 @@
-use guest_memory::Memory;
+use guest_memory::{Memory, Window};
 
 use crate::chain::Popped;
 use crate::inflight_packed;
@@ -68,6 +68,12 @@ impl Queue {
     /// The base of a ring that was never used (SET_VRING_BASE of a fresh ring).
     pub const fn base_of_fresh(packed: bool) -> u32 {
         if packed { 0x8000_8000 } else { 0 }
+    }
+
+    /// Empties a table of requests in flight, for a ring that is to begin anew: a table of version 0 is
+    /// none (both layouts have the version behind the 64 bits of features).
+    pub fn forget(inflight: &Window) {
+        inflight.store_release_u16(8, 0);
     }
 
     /// Opens a ring, and finishes whatever a dead predecessor was about to do. Requests that it had

@@ -10,7 +10,7 @@ use request::Address;
 use crate::chain::Popped;
 use crate::event::{SPLIT_NO_NOTIFICATION, passed};
 use crate::inflight_split::Inflight;
-use crate::walk::{Hints, INDIRECT, NEXT, WRITE, Walk, split_word};
+use crate::walk::{Hints, INDIRECT, NEXT, Walk, split_word};
 use crate::{Chain, Fault, Order, Setup};
 
 const FLAGS_AT: usize = 0;
@@ -198,7 +198,7 @@ impl Split {
                 walk.split_table(address, len)?;
                 break;
             }
-            walk.add(address, len, flags & WRITE != 0)?;
+            walk.add(address, len, flags)?;
             if flags & NEXT == 0 {
                 break;
             }

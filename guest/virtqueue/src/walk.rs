@@ -29,7 +29,9 @@ pub struct Walk<'a> {
     /// The region that was hit last: where it begins, and its length.
     guest: u64,
     len: u64,
-    writable_from: Option<usize>,
+    /// WRITE once a writable buffer was met, and where that was.
+    phase: u16,
+    writable_from: usize,
 }
 
 /// The regions that were hit last.
@@ -56,20 +58,23 @@ impl<'a> Walk<'a> {
     pub fn new(memory: &'a Memory, hints: Hints, spans: &'a mut Vec<Span>) -> Self {
         spans.clear();
         let (guest, len) = region(memory, hints.buffers);
-        Self { memory, spans, hints, guest, len, writable_from: None }
+        Self { memory, spans, hints, guest, len, phase: 0, writable_from: 0 }
     }
 
     /// One buffer. An empty one is in order and adds nothing.
     #[inline(always)]
-    pub fn add(&mut self, address: u64, len: u32, writable: bool) -> Result<(), Fault> {
-        if writable != self.writable_from.is_some() {
-            if !writable {
+    pub fn add(&mut self, address: u64, len: u32, flags: u16) -> Result<(), Fault> {
+        if flags & WRITE != self.phase {
+            if flags & WRITE == 0 {
                 return Err(Fault::OrderViolation);
             }
-            self.writable_from = Some(self.spans.len());
+            self.phase = WRITE;
+            self.writable_from = self.spans.len();
         }
+        // An address below the region wraps around to an offset far beyond it.
         let offset = address.wrapping_sub(self.guest);
-        if offset < self.len && u64::from(len).wrapping_sub(1) < self.len - offset {
+        let end = offset.wrapping_add(u64::from(len));
+        if end <= self.len && end > offset {
             self.spans.push(Span { offset, len, region: self.hints.buffers });
             return Ok(());
         }
@@ -91,7 +96,7 @@ impl<'a> Walk<'a> {
             if flags & INDIRECT != 0 {
                 return Err(Fault::IndirectNested);
             }
-            self.add(address, len, flags & WRITE != 0)?;
+            self.add(address, len, flags)?;
             if flags & NEXT == 0 {
                 return Ok(());
             }
@@ -111,7 +116,7 @@ impl<'a> Walk<'a> {
         for index in 0..count {
             let [address, word] = self.table_entry(&table, index)?;
             let (len, _, flags) = packed_word(word);
-            self.add(address, len, flags & WRITE != 0)?;
+            self.add(address, len, flags)?;
         }
         Ok(())
     }
@@ -153,7 +158,7 @@ impl<'a> Walk<'a> {
             *self.spans = Vec::new();
             return Err(Fault::TooLong);
         }
-        Ok((self.writable_from.unwrap_or(len), self.hints))
+        Ok((if self.phase == 0 { len } else { self.writable_from }, self.hints))
     }
 }
 
