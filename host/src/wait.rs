@@ -16,8 +16,8 @@ impl Interest {
     pub const READ: Self = Self { read: true, write: false, edge: false };
     pub const WRITE: Self = Self { read: false, write: true, edge: false };
     pub const READ_EDGE: Self = Self { read: true, write: false, edge: true };
-    /// Errors and hang-ups only.
-    pub const NONE: Self = Self { read: false, write: false, edge: false };
+    /// Errors and hang-ups only, once: they cannot be turned off, and would wake for ever.
+    pub const NONE: Self = Self { read: false, write: false, edge: true };
 
     fn bits(self) -> u32 {
         let mut bits = 0;

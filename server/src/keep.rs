@@ -112,7 +112,16 @@ pub fn run(argv: Vec<OsString>) -> Result<u8, Problem> {
     let mut useless = 0;
     loop {
         let born = std::time::Instant::now();
-        let mut child = keeper.start()?;
+        let mut child = match keeper.start() {
+            Ok(child) => child,
+            Err(problem) if keeper.starts == 0 => return Err(problem),
+            // The system is short of something. Guests wait for us, so we try again.
+            Err(problem) => {
+                eprintln!("{problem}");
+                std::thread::sleep(PAUSE);
+                continue;
+            }
+        };
         let ended = loop {
             let waited = poll::readable(&[keeper.socket.as_fd(), signals.as_fd()], Duration::from_secs(3600));
             waited.map_err(|error| failed("cannot wait for the worker", error))?;
@@ -133,7 +142,9 @@ pub fn run(argv: Vec<OsString>) -> Result<u8, Problem> {
         };
         // What it said last is still in the socket.
         keeper.drain();
-        if ended == Ended::Exited(crate::EXIT_CONFIGURATION) {
+        // Guests may be waiting for what is kept: then the next try may succeed, and ending would take
+        // their disks away.
+        if ended == Ended::Exited(crate::EXIT_CONFIGURATION) && keeper.kept.by_name.is_empty() {
             return Ok(crate::EXIT_CONFIGURATION as u8);
         }
         eprintln!(

@@ -25,8 +25,9 @@ const LAST_DEATH_AT: usize = 32;
 const SESSION_AT: usize = 64;
 const SESSION_MAX: usize = vhost_user::State::ENCODED_MAX;
 const MODEL_AT: usize = SESSION_AT + Record::size(SESSION_MAX);
-/// Longest state of a device model.
-pub const MODEL_MAX: usize = 4096;
+/// Longest state of a device model: a SCSI controller with all its LUNs, see the test in
+/// `lane::device`. Pages that are not written take no memory.
+pub const MODEL_MAX: usize = 64 << 10;
 pub const LEDGER_BYTES: usize = MODEL_AT + Record::size(MODEL_MAX);
 
 /// Two copies of a text of up to `max` bytes, one of them valid.

@@ -3,9 +3,9 @@
 
 /// Header: request, flags, size; 32 bits each.
 pub const HEADER_LEN: usize = 12;
-/// The longest payload that this back end takes: SET_CONFIG with 256 bytes and SET_MEM_TABLE with
-/// 8 regions both stay far below.
-pub const PAYLOAD_MAX: usize = 1024;
+/// The longest payload that this back end takes: SET_MEM_TABLE with as many regions as there are
+/// slots; SET_CONFIG with its 256 bytes stays far below.
+pub const PAYLOAD_MAX: usize = 8 + 32 * MEM_SLOTS_MAX;
 
 pub const VERSION: u32 = 0x1;
 pub const VERSION_MASK: u32 = 0x3;
@@ -65,10 +65,17 @@ pub const F_INDIRECT_DESC: u64 = 1 << 28;
 pub const F_EVENT_IDX: u64 = 1 << 29;
 pub const F_VERSION_1: u64 = 1 << 32;
 pub const F_RING_PACKED: u64 = 1 << 34;
+/// A driver may reset one ring (2.6.1); the front end makes a stop and a start of it.
+pub const F_RING_RESET: u64 = 1 << 40;
 
 /// What the transport itself offers beside the device's own features.
-pub const TRANSPORT_FEATURES: u64 =
-    F_LOG_ALL | F_PROTOCOL_FEATURES | F_INDIRECT_DESC | F_EVENT_IDX | F_VERSION_1 | F_RING_PACKED;
+pub const TRANSPORT_FEATURES: u64 = F_LOG_ALL
+    | F_PROTOCOL_FEATURES
+    | F_INDIRECT_DESC
+    | F_EVENT_IDX
+    | F_VERSION_1
+    | F_RING_PACKED
+    | F_RING_RESET;
 
 /// SET_VRING_ADDR: writes to the used ring are logged at the log address.
 pub const VRING_F_LOG: u32 = 1;
@@ -76,8 +83,8 @@ pub const VRING_F_LOG: u32 = 1;
 pub const VRING_NOFD: u64 = 1 << 8;
 pub const VRING_INDEX_MASK: u64 = 0xff;
 
-/// Queues of one device: 32 pairs of a NIC and its control queue, rounded up.
-pub const QUEUES_MAX: usize = 128;
+/// Queues of one device: 64 pairs of a NIC and its control queue.
+pub const QUEUES_MAX: usize = 129;
 /// Memory slots that GET_MAX_MEM_SLOTS promises.
 pub const MEM_SLOTS_MAX: usize = 64;
 /// The largest ring, virtio 1.2, 2.7: 32768; QEMU asks for at most 1024 (4096 for user's choice).

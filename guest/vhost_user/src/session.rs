@@ -153,6 +153,15 @@ impl Session {
         Self { state }
     }
 
+    /// A ring was disabled and goes on from here when it is enabled again.
+    pub fn paused(&mut self, index: u32, base: u32) {
+        if let Some(queue) = self.queue(index)
+            && queue.started
+        {
+            queue.base = base;
+        }
+    }
+
     /// The client left: everything but the generation counter starts anew.
     pub fn disconnected(&mut self) {
         let generation = self.state.generation;
@@ -195,6 +204,9 @@ impl Session {
             {
                 Drain::Queue(*index)
             }
+            // Requests under way would not note in the log what they write.
+            Request::SetFeatures(features) if (features ^ self.state.features) & F_LOG_ALL != 0 => Drain::All,
+            Request::SetLogBase { .. } if self.has_feature(F_LOG_ALL) => Drain::All,
             Request::SetMemTable(_)
             | Request::RemMemReg(_)
             | Request::ResetDevice
@@ -286,9 +298,11 @@ impl Session {
             Request::SetVringCall { index, has_fd } => {
                 self.set_ring_fd(*index, *has_fd, fds, |queue, generation| queue.call = generation)
             }
-            Request::SetVringErr { index, has_fd } => {
-                self.set_ring_fd(*index, *has_fd, fds, |queue, generation| queue.err = generation)
-            }
+            // A ring that breaks is counted and waits for its driver; nobody is signalled.
+            Request::SetVringErr { index, .. } => match self.queue(*index) {
+                Some(_) => Outcome::of(Effect::Nothing),
+                None => Outcome::fault(Fault::BadQueue),
+            },
             Request::SetVringEnable { index, enable } => {
                 let Some(queue) = self.queue(*index) else { return Outcome::fault(Fault::BadQueue) };
                 queue.enabled = *enable;
@@ -346,6 +360,10 @@ impl Session {
             }
             Request::GetStatus => Outcome::reply(Reply::U64(u64::from(self.state.status))),
             Request::Unknown(_) => Outcome::fault(Fault::UnknownRequest),
+            // Somebody waits for an answer: an empty one says that there is none.
+            Request::Malformed(GET_CONFIG) => {
+                Outcome { fault: Some(Fault::Malformed), ..Outcome::reply(Reply::Empty) }
+            }
             Request::Malformed(_) => Outcome::fault(Fault::Malformed),
         }
     }
@@ -531,6 +549,29 @@ mod tests {
         let outcome = apply(&mut session, request, 0);
         assert_eq!(outcome.reply, Some(Reply::RingState { index: 1, base: 0x55 }));
         assert!(!session.is_running(1));
+    }
+
+    #[test]
+    fn a_disabled_ring_keeps_its_place() {
+        let mut session = Session::new(4);
+        apply(&mut session, Request::SetVringKick { index: 2, has_fd: true }, 1);
+        session.paused(2, 40);
+        assert_eq!(session.state.queues[2].base, 40);
+        let outcome = apply(&mut session, Request::GetVringBase { index: 2 }, 0);
+        assert_eq!(outcome.reply, Some(Reply::RingState { index: 2, base: 40 }));
+        session.paused(2, 41);
+        assert_eq!(session.state.queues[2].base, 40, "a stopped ring has no place of its own");
+    }
+
+    #[test]
+    fn switching_the_log_waits_for_requests_under_way() {
+        let mut session = Session::new(1);
+        apply(&mut session, Request::SetFeatures(F_VERSION_1), 0);
+        assert_eq!(session.drain(&Request::SetFeatures(F_VERSION_1)), Drain::Nothing);
+        assert_eq!(session.drain(&Request::SetFeatures(F_VERSION_1 | F_LOG_ALL)), Drain::All);
+        assert_eq!(session.drain(&Request::SetLogBase { size: 1, offset: 0 }), Drain::Nothing);
+        apply(&mut session, Request::SetFeatures(F_LOG_ALL), 0);
+        assert_eq!(session.drain(&Request::SetLogBase { size: 1, offset: 0 }), Drain::All);
     }
 
     #[test]

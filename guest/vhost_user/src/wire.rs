@@ -302,15 +302,25 @@ impl Request {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     U64(u64),
-    RingState { index: u32, base: u32 },
-    Config { offset: u32, flags: u32, bytes: Vec<u8> },
+    RingState {
+        index: u32,
+        base: u32,
+    },
+    Config {
+        offset: u32,
+        flags: u32,
+        bytes: Vec<u8>,
+    },
     Inflight(InflightDescription),
+    /// No payload: an error, where a request has a reply of its own.
+    Empty,
 }
 
 /// The reply to a request with this head, ready to send.
 pub fn encode_reply(to: &Header, reply: &Reply) -> Vec<u8> {
     let mut payload = Vec::with_capacity(64);
     match reply {
+        Reply::Empty => {}
         Reply::U64(value) => payload.extend(value.to_le_bytes()),
         Reply::RingState { index, base } => {
             payload.extend(index.to_le_bytes());

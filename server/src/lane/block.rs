@@ -14,7 +14,7 @@ use virtqueue::{Chain, Pop};
 use super::device::{Device, ScsiDevice};
 use super::requests::Request;
 use super::slot::Slot;
-use super::{BURST_MAX, Lane};
+use super::{BURST_MAX, Lane, OUTSTANDING_MAX};
 
 /// The one I_T nexus of a controller in this release: a volume has one slot.
 const NEXUS: Nexus = Nexus(0);
@@ -75,6 +75,12 @@ impl Lane {
 
     /// Takes one request from a ring and starts it. `false`: there is none, or no room.
     fn start_request(&mut self, index: u32, ring: u32) -> bool {
+        if let Some(Some(slot)) = self.slots.get(index as usize)
+            && let Some(served) = slot.rings.get(ring as usize)
+            && !served.is_served()
+        {
+            return false;
+        }
         let Some(tag) = self.requests.take() else { return false };
         let Some(Some(slot)) = self.slots.get_mut(index as usize) else {
             self.requests.give_back(tag);
@@ -217,6 +223,8 @@ impl Lane {
         let mut ended = std::mem::take(&mut self.ended);
         self.volumes.poll(self.now, &mut ended);
         for (tag, status) in ended.drain(..) {
+            let index = self.requests.get(tag).slot;
+            self.blame(index);
             if status == Status::Good {
                 self.advance(tag);
             } else {
@@ -224,6 +232,7 @@ impl Lane {
             }
         }
         self.ended = ended;
+        self.volumes.sweep();
     }
 
     /// A request ended at its disk: the answer goes into its buffers, the element into its ring.
@@ -279,6 +288,10 @@ impl Lane {
             }
             if slot.outstanding == 0 {
                 slot.listen_again(&self.wait);
+            }
+            if slot.throttled && slot.outstanding <= OUTSTANDING_MAX / 2 {
+                slot.throttled = false;
+                self.look_at_rings(index);
             }
         }
         self.requests.give_back(tag);
@@ -375,6 +388,9 @@ impl Lane {
 
     fn reset_units(&mut self, index: u32, function: TaskManagement) {
         let Some(Some(slot)) = self.slots.get_mut(index as usize) else { return };
+        if let Device::Scsi(device) = &mut slot.device {
+            device.dirty = true;
+        }
         match (function.function, function.place) {
             (Function::UnitReset, Some(Place::Unit { lun, .. })) => {
                 if let Some(unit) = unit_of(slot, lun) {
@@ -408,6 +424,7 @@ impl Lane {
         while device.events.is_waiting() {
             match queue.pop(&slot.memory, &mut chain) {
                 Pop::Chain => {}
+                Pop::Empty if queue.enable_kicks() => continue,
                 Pop::Empty => break,
                 Pop::Broken(fault) => {
                     slot.ring_broke(EVENT_RING, fault);
@@ -424,6 +441,9 @@ impl Lane {
             queue.push(&slot.memory, chain.head, written);
             device.dirty = true;
             any = true;
+        }
+        if !device.events.is_waiting() {
+            queue.disable_kicks();
         }
         if any {
             Lane::stage(&mut self.staged, slot, EVENT_RING);
@@ -474,14 +494,28 @@ fn decide(
         return Some((scsi::no_unit(&command, reply), None));
     };
     let place = Some((lun, found.volume));
-    match found.unit.execute(&command, None, reply) {
+    let verdict = execute(&mut found.unit, task, &command, memory, chain, reply);
+    device.dirty |= found.unit.take_dirty();
+    Some((verdict, place))
+}
+
+/// The unit's decision; with the parameter list, if it asks for one.
+fn execute(
+    unit: &mut Unit,
+    task: &Task,
+    command: &Command<'_>,
+    memory: &Memory,
+    chain: &Chain,
+    reply: &mut Vec<u8>,
+) -> Verdict {
+    match unit.execute(command, None, reply) {
         Verdict::Parameters(wanted) => {
             let mut parameters = vec![0; wanted.min(scsi::PARAMETERS_MAX_BYTES)];
             let given = memory.gather(task.data_out(chain), &mut parameters);
             parameters.truncate(given);
-            Some((found.unit.execute(&command, Some(&parameters), reply), place))
+            unit.execute(command, Some(&parameters), reply)
         }
-        verdict => Some((verdict, place)),
+        verdict => verdict,
     }
 }
 

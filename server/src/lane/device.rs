@@ -66,6 +66,14 @@ pub enum Device {
     Net(Box<NetDevice>),
 }
 
+/// A model's state around the moment in which its guest sees the answers that changed it.
+pub struct Changed {
+    /// To be found by a successor if the guest has not seen them: modes are set, and unit attentions
+    /// that the answers tell are told again.
+    pub unseen: Vec<u8>,
+    pub seen: Vec<u8>,
+}
+
 impl ScsiDevice {
     pub fn new(request_queues: u16) -> Self {
         Self {
@@ -166,11 +174,11 @@ impl Device {
         }
     }
 
-    /// What GET_QUEUE_NUM answers. QEMU compares a NIC's with its ring pairs times two, and a SCSI
-    /// controller's with its request queues and two more.
+    /// What GET_QUEUE_NUM answers. QEMU wants at least a NIC's ring pairs, Cloud Hypervisor at least
+    /// its rings; a SCSI controller's is compared with its request queues and two more.
     pub fn queue_limit(&self) -> u16 {
         match self {
-            Device::Net(device) => device.nic.config().pairs_max,
+            Device::Net(device) => device.nic.config().pairs_max.saturating_mul(2),
             _ => self.queues() as u16,
         }
     }
@@ -316,16 +324,26 @@ impl Device {
     }
 
     /// The state, if it changed since it was asked for last.
-    pub fn take_dirty_state(&mut self) -> Option<Vec<u8>> {
+    pub fn take_dirty_state(&mut self) -> Option<Changed> {
         let dirty = match self {
             Device::Scsi(device) => {
-                let units = device.luns.values_mut().fold(false, |dirty, lun| dirty | lun.unit.take_dirty());
-                std::mem::take(&mut device.dirty) | units
+                // Only commands that go to no disk change a unit: reads and writes do not come here.
+                if !std::mem::take(&mut device.dirty) {
+                    return None;
+                }
+                let unseen = device.encode();
+                for lun in device.luns.values_mut() {
+                    lun.unit.seen();
+                }
+                return Some(Changed { unseen, seen: device.encode() });
             }
             Device::Blk(device) => std::mem::take(&mut device.dirty),
             Device::Net(device) => std::mem::take(&mut device.dirty),
         };
-        dirty.then(|| self.state())
+        dirty.then(|| {
+            let state = self.state();
+            Changed { unseen: state.clone(), seen: state }
+        })
     }
 
     /// A ring is served from now on. A NIC whose control queue is QEMU's learns here how many pairs
@@ -391,5 +409,31 @@ impl Device {
                 .collect()
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use request::{Blocks, Identity};
+
+    #[test]
+    fn the_ledger_holds_a_controller_with_all_its_luns() {
+        let facts = Facts {
+            block_size: 512,
+            blocks: Blocks(1000),
+            physical_exponent: 0,
+            optimal: Blocks(0),
+            read_only: false,
+            rotational: false,
+            write_cache: true,
+            discard: None,
+            identity: Identity { naa: [0; 16], serial: String::new(), name: String::new() },
+        };
+        let mut device = ScsiDevice::new(1);
+        for number in 0..LUNS_MAX as u16 {
+            device.insert(number, Lun { unit: scsi::Unit::new(facts.clone()), volume: 0 });
+        }
+        assert!(device.encode().len() <= crate::ledger::MODEL_MAX);
     }
 }

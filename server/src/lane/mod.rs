@@ -41,7 +41,7 @@ use crate::engine::Report;
 use crate::vault::Vault;
 use net::Networks;
 use requests::Requests;
-use slot::{After, Slot};
+use slot::Slot;
 use token::Token;
 use volume::Volumes;
 
@@ -63,6 +63,9 @@ const BURST_MAX: usize = 64;
 const LOOK_EVERY: u32 = 32;
 /// Requests at the disks of one lane.
 const REQUESTS_MAX: usize = 16_384;
+/// Of these one slot may have so many out, so that a store that hangs does not take all of them.
+/// QEMU's largest ring by default is 256; the rest waits in the guest's rings.
+const OUTSTANDING_MAX: u32 = 2048;
 const RING_ENTRIES: u32 = 4096;
 
 type Command = Box<dyn FnOnce(&mut Lane) + Send>;
@@ -276,14 +279,15 @@ impl Lane {
         self.blame(index);
         let wait = &self.wait;
         let Some(Some(slot)) = self.slots.get_mut(index as usize) else { return };
-        match slot.on_link(wait) {
-            After::Nothing => {}
-            After::Rings | After::Gone => self.look_at_rings(index),
-            After::Flush(volume) => self.flush_volume(volume),
-            After::Announce(mac) => {
-                self.look_at_rings(index);
-                self.announce(index, mac);
-            }
+        let after = slot.on_link(wait);
+        if after.rings || after.gone {
+            self.look_at_rings(index);
+        }
+        if let Some(volume) = after.flush {
+            self.flush_volume(volume);
+        }
+        if let Some(mac) = after.announce {
+            self.announce(index, mac);
         }
     }
 
@@ -337,6 +341,16 @@ impl Lane {
             served.active = false;
             return false;
         }
+        if !slot.device.is_polled(ring) {
+            // Events were waiting for buffers and are told: what is posted now is for later ones.
+            served.active = false;
+            return false;
+        }
+        if slot.outstanding >= OUTSTANDING_MAX {
+            slot.throttled = true;
+            served.active = false;
+            return false;
+        }
         let has_work = served.queue.as_ref().is_some_and(|queue| queue.has_work()) && !self.quiet;
         if has_work {
             served.worked_at = self.now.nanos();
@@ -357,6 +371,12 @@ impl Lane {
         }
         served.active = false;
         false
+    }
+
+    /// A slot came or went: nobody is blamed until somebody is served again.
+    fn blame_nobody(&mut self) {
+        self.serving = u32::MAX;
+        blame::serving(None);
     }
 
     fn blame(&mut self, index: u32) {
@@ -381,13 +401,22 @@ impl Lane {
     fn publish(&mut self) {
         while let Some((index, ring)) = self.staged.pop() {
             let Some(Some(slot)) = self.slots.get_mut(index as usize) else { continue };
-            let Slot { memory, rings, .. } = &mut **slot;
+            let Slot { memory, rings, device, link, .. } = &mut **slot;
             let Some(served) = rings.get_mut(ring as usize) else { continue };
             served.staged = false;
+            // A mode that the guest is told of must not be forgotten, and a condition that it was told of
+            // only when it can see that: so the state is saved before and after.
+            let dirty = device.take_dirty_state();
+            if let Some(state) = &dirty {
+                link.ledger.model.save(&state.unseen);
+            }
             if let Some(queue) = &mut served.queue
                 && queue.publish(memory)
             {
                 served.signal();
+            }
+            if let Some(state) = dirty {
+                link.ledger.model.save(&state.seen);
             }
             self.after_publish(index);
         }
@@ -396,9 +425,6 @@ impl Lane {
     /// A guest that can see the end of its requests may be waiting for nothing else.
     fn after_publish(&mut self, index: u32) {
         let Some(Some(slot)) = self.slots.get_mut(index as usize) else { return };
-        if let Some(state) = slot.device.take_dirty_state() {
-            slot.link.ledger.model.save(&state);
-        }
         if slot.is_waiting() && slot.has_drained() {
             self.on_link(index);
             self.look_at_rings(index);

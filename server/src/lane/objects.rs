@@ -36,8 +36,13 @@ impl Lane {
         left: HashMap<String, OwnedFd>,
     ) -> Result<(), (Problem, HashMap<String, OwnedFd>)> {
         let resumed = !left.is_empty();
-        let index = match self.slots.iter().position(Option::is_none) {
-            Some(index) => index as u32,
+        // A place whose last slot still has requests at a disk is not given away: their ends would be
+        // taken for the new slot's.
+        let requests = &self.requests;
+        let free = (0..self.slots.len() as u32)
+            .find(|at| self.slots[*at as usize].is_none() && !requests.has_of_slot(*at));
+        let index = match free {
+            Some(index) => index,
             None => {
                 self.slots.push(None);
                 self.slots.len() as u32 - 1
@@ -50,6 +55,7 @@ impl Lane {
             Ok(device) => Slot::new(index, spec, device, left, &self.vault, &self.wait)
                 .map_err(|problem| (problem, HashMap::new())),
         };
+        self.blame_nobody();
         match made {
             Ok(slot) => {
                 self.slots[index as usize] = Some(Box::new(slot));
@@ -153,6 +159,7 @@ impl Lane {
     fn take_slot(&mut self, id: &SlotId) -> Option<(u32, Box<Slot>)> {
         let index = self.find_slot(id)?;
         let slot = self.slots[index as usize].take()?;
+        self.blame_nobody();
         self.forget_port(index);
         self.active.retain(|(slot, _)| *slot != index);
         self.staged.retain(|(slot, _)| *slot != index);

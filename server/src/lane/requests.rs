@@ -63,6 +63,11 @@ impl Requests {
         found.map(|(index, _)| index as u32).collect()
     }
 
+    /// Whether anything of a slot is under way.
+    pub fn has_of_slot(&self, slot: u32) -> bool {
+        self.table.iter().any(|request| request.slot == slot && !matches!(request.work, Work::None))
+    }
+
     pub fn in_use(&self) -> usize {
         self.table.len() - self.free.len()
     }

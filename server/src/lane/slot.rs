@@ -53,8 +53,9 @@ impl RingSlot {
         }
     }
 
+    /// A ring that drains is served as long as it has requests that a dead worker had begun.
     pub fn is_served(&self) -> bool {
-        self.queue.is_some() && !self.draining && !self.broken
+        !self.broken && self.queue.as_ref().is_some_and(|queue| !self.draining || queue.resubmits() > 0)
     }
 }
 
@@ -70,6 +71,8 @@ pub struct Slot {
     pub quarantined: bool,
     /// Requests at the disks, those of rings that were stopped included.
     pub outstanding: u32,
+    /// Rings left alone because the slot has as many requests out as it may.
+    pub throttled: bool,
     listener: UnixListener,
     mappings: HashMap<u32, Arc<Mapping>>,
     own_inflight: Arc<Mapping>,
@@ -88,18 +91,21 @@ pub struct Slot {
 }
 
 /// What the lane has to do after a look at a slot's socket.
-#[derive(Debug, PartialEq, Eq)]
-pub enum After {
-    Nothing,
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct After {
     /// Rings started or stopped.
-    Rings,
+    pub rings: bool,
     /// Send this address around, as the guest did after a migration (RARP).
-    Announce([u8; 6]),
-    /// The driver turned its disk to write-through: what lies in the cache has to be flushed.
-    Flush(u32),
+    pub announce: Option<[u8; 6]>,
+    /// The driver turned its disk to write-through: what lies in the cache of this volume has to be
+    /// flushed.
+    pub flush: Option<u32>,
     /// The front end left.
-    Gone,
+    pub gone: bool,
 }
+
+/// Messages that one front end may send before others have their turn.
+const MESSAGES_MAX: usize = 16;
 
 impl Slot {
     /// Makes the slot, or takes it up where the last worker left it.
@@ -156,6 +162,7 @@ impl Slot {
             rings: (0..queues).map(|_| RingSlot::default()).collect(),
             quarantined,
             outstanding: 0,
+            throttled: false,
             listener,
             mappings: HashMap::new(),
             own_inflight: Arc::new(own_inflight),
@@ -236,11 +243,11 @@ impl Slot {
 
     /// Follows what the front end says, until there is nothing more or it has to wait.
     pub fn on_link(&mut self, wait: &Wait) -> After {
-        let mut after = After::Nothing;
+        let mut after = After::default();
         if self.waiting.is_some() {
             return after;
         }
-        loop {
+        for _ in 0..MESSAGES_MAX {
             match self.link.flush_reply() {
                 Ok(true) => {}
                 Ok(false) => {
@@ -268,14 +275,16 @@ impl Slot {
                         self.listen_for(wait, Interest::NONE);
                         return after;
                     }
-                    match self.follow(message, wait) {
-                        After::Nothing => {}
-                        After::Gone => return After::Gone,
-                        more => after = more,
+                    self.follow(message, wait, &mut after);
+                    if after.gone {
+                        return after;
                     }
                 }
             }
         }
+        // There may be more: the wait names the socket again.
+        self.listen_for(wait, Interest::READ);
+        after
     }
 
     fn listen_for(&mut self, wait: &Wait, interest: Interest) {
@@ -300,7 +309,8 @@ impl Slot {
     }
 
     fn is_drained(&mut self, drain: Drain) -> bool {
-        self.rings_of(drain).iter().all(|ring| ring.in_flight == 0 && !ring.staged)
+        let left = |ring: &RingSlot| ring.queue.as_ref().map_or(0, Queue::resubmits);
+        self.rings_of(drain).iter().all(|ring| ring.in_flight == 0 && !ring.staged && left(ring) == 0)
     }
 
     fn hold(&mut self, drain: Drain) {
@@ -330,7 +340,7 @@ impl Slot {
     fn gone(&mut self, wait: &Wait, why: &str) -> After {
         tracing::info!(slot = self.link.name, why, "disconnected");
         self.disconnect(wait);
-        After::Gone
+        After { gone: true, ..After::default() }
     }
 
     /// Ends the connection. Requests at a disk go on, into memory that they hold; their ends find
@@ -342,9 +352,9 @@ impl Slot {
         if let Some(stream) = &self.link.stream {
             let _ = wait.delete(stream.as_fd());
         }
+        self.link.ledger.model.save(&[]);
         self.link.disconnect();
         self.device.reset();
-        self.link.ledger.model.save(&[]);
         self.memory = Memory::empty();
         self.mappings.clear();
         self.waiting = None;
@@ -353,7 +363,7 @@ impl Slot {
         }
     }
 
-    fn follow(&mut self, message: Message, wait: &Wait) -> After {
+    fn follow(&mut self, message: Message, wait: &Wait, after: &mut After) {
         let Message { header, request, fds } = message;
         let packed = |features: u64| features & vhost_user::bits::F_RING_PACKED != 0;
         let features = self.link.session.state.features;
@@ -379,7 +389,6 @@ impl Slot {
             );
         }
         let mut reply_fd = None;
-        let mut after = After::Nothing;
         let mut failed = false;
         match outcome.effect {
             Effect::Nothing => {}
@@ -397,25 +406,23 @@ impl Slot {
                     self.move_ring(ring);
                     self.sync_ring(ring, false, wait);
                 }
-                after = After::Rings;
+                after.rings = true;
             }
             Effect::Queue(index) => {
                 self.sync_ring(index, false, wait);
-                after = After::Rings;
+                after.rings = true;
             }
             Effect::Queues => {
                 for ring in 0..self.rings.len() as u32 {
                     self.sync_ring(ring, false, wait);
                 }
-                after = After::Rings;
+                after.rings = true;
             }
             Effect::Config { offset, bytes } => {
-                if let Some(volume) = self.device.write_config(offset, &bytes) {
-                    after = After::Flush(volume);
-                }
+                after.flush = self.device.write_config(offset, &bytes).or(after.flush);
                 self.link.ledger.model.save(&self.device.state());
             }
-            Effect::Rarp(mac) => after = After::Announce(mac),
+            Effect::Rarp(mac) => after.announce = Some(mac),
             Effect::Mtu(mtu) => self.device.set_mtu(mtu),
             Effect::CreateInflight(description) => {
                 reply_fd = self.create_inflight(description);
@@ -433,16 +440,15 @@ impl Slot {
                 }
                 self.device.reset();
                 self.link.ledger.model.save(&self.device.state());
-                after = After::Rings;
+                after.rings = true;
             }
         }
         if failed && let Some(vhost_user::Reply::U64(value)) = &mut outcome.reply {
             *value = 1;
         }
         if !self.link.finish(header, outcome.reply.as_ref(), reply_fd) {
-            return self.gone(wait, "the socket failed");
+            *after = self.gone(wait, "the socket failed");
         }
-        after
     }
 
     fn create_inflight(&mut self, description: InflightDescription) -> Option<u32> {
@@ -474,7 +480,7 @@ impl Slot {
             else {
                 tracing::debug!(slot = self.link.name, "a memory region cannot be mapped");
                 unmapped.push(region.fd);
-                continue;
+                return Err(guest_memory::MapError::Range);
             };
             regions.push(Region {
                 guest: region.description.guest,
@@ -564,9 +570,17 @@ impl Slot {
             return;
         }
         match self.set_up(index, state.base, resume) {
-            Some(queue) => {
+            Some(mut queue) => {
+                let fault = queue.fault();
+                if !self.device.is_polled(index) {
+                    // Its buffers are taken when there is something to put into them.
+                    queue.disable_kicks();
+                }
                 self.rings[index as usize].queue = Some(queue);
                 self.device.ring_started(index);
+                if let Some(fault) = fault {
+                    self.ring_broke(index, fault);
+                }
             }
             None => self.rings_refused += 1,
         }
@@ -584,7 +598,7 @@ impl Slot {
     }
 
     fn set_up(&self, index: u32, base: u32, resume: bool) -> Option<Queue> {
-        use vhost_user::bits::{F_EVENT_IDX, F_INDIRECT_DESC, F_RING_PACKED, VRING_F_LOG};
+        use vhost_user::bits::{F_EVENT_IDX, F_INDIRECT_DESC, F_RING_PACKED};
         let session = &self.link.session;
         let state = session.state.queues.get(index as usize)?;
         let size = u16::try_from(state.size).ok()?;
@@ -595,6 +609,12 @@ impl Slot {
             if packed { (4, 4) } else { (4 + 2 * entries + event, 4 + 8 * entries + event) };
         let window = |user: u64, len: u32| self.memory.user_window(user, len);
         let (inflight, shared) = self.inflight_window(index, size, packed)?;
+        // A front end that brings its own table wants what stands in it to be done.
+        let resume = resume || (shared && self.device.order(index) == Order::Any);
+        if !resume {
+            // What another front end, or an earlier start, left in the table is nobody's any more.
+            Queue::forget(&inflight);
+        }
         let setup = Setup {
             size,
             packed,
@@ -603,12 +623,18 @@ impl Slot {
             desc: window(state.addresses.descriptors, 16 * entries)?,
             driver: window(state.addresses.available, driver_len)?,
             device: window(state.addresses.used, device_len)?,
-            log: (state.addresses.flags & VRING_F_LOG != 0).then_some(request::Address(state.addresses.log)),
+            // Where the device writes, whatever the flag says at this moment: it comes after the ring
+            // has started, and without a log nothing is noted. For a packed ring the address that QEMU
+            // gives is that of the event area, and the writes are to the descriptors.
+            log: self.memory.guest_address(if packed {
+                state.addresses.descriptors
+            } else {
+                state.addresses.used
+            }),
             inflight: Some(inflight),
             order: self.device.order(index),
             base,
-            // A front end that brings its own table wants what stands in it to be done.
-            resume: resume || (shared && self.device.order(index) == Order::Any),
+            resume,
         };
         match Queue::new(setup, &self.memory) {
             Ok(queue) => Some(queue),
@@ -619,21 +645,22 @@ impl Slot {
         }
     }
 
-    /// After a change of the memory map: the same ring at the same place in another snapshot. Nothing
-    /// is in flight then.
+    /// After a change of the memory map: the same ring at the same place in another snapshot.
     fn move_ring(&mut self, index: u32) {
         let Some(ring) = self.rings.get_mut(index as usize) else { return };
-        if ring.in_flight > 0 {
-            // A region was added, or the log switched: the ring's windows stay good, as they hold
-            // their mapping.
+        if ring.staged
+            || ring.queue.as_ref().is_none_or(|queue| queue.in_flight() > 0 || queue.resubmits() > 0)
+        {
+            // A region was added, or nothing at all changed: the ring's windows stay good, as they
+            // hold their mapping. What takes memory away waits until nothing is in flight.
             return;
         }
-        if let Some(queue) = ring.queue.take() {
-            let base = queue.base();
-            drop(queue);
-            let moved = self.set_up(index, base, false);
-            self.rings[index as usize].queue = moved;
-        }
+        let Some(queue) = ring.queue.take() else { return };
+        let base = queue.base();
+        drop(queue);
+        // If the ring is not in memory any more, it goes on from here when it is again.
+        self.link.session.paused(index, base);
+        self.rings[index as usize].queue = self.set_up(index, base, false);
     }
 
     fn stop_ring(&mut self, index: u32, wait: &Wait) {
@@ -643,13 +670,32 @@ impl Slot {
         }
         ring.broken = false;
         ring.draining = false;
-        if ring.queue.take().is_some() {
+        if let Some(queue) = ring.queue.take() {
             ring.epoch = ring.epoch.wrapping_add(1);
             ring.in_flight = 0;
+            // Disabled, not stopped: it goes on here.
+            self.link.session.paused(index, queue.base());
+            if queue.in_flight() == 0 && queue.resubmits() == 0 {
+                self.clear_inflight(index);
+            }
             self.device.ring_stopped(index);
         }
         if !self.link.is_connected() {
             self.rings[index as usize].call = None;
+        }
+    }
+
+    /// A ring that ended in order leaves no table: the next start, which may be at another place of a
+    /// ring that was reset, goes by its base alone.
+    fn clear_inflight(&self, index: u32) {
+        let session = &self.link.session;
+        let Some(state) = session.state.queues.get(index as usize) else { return };
+        let Ok(size) = u16::try_from(state.size) else { return };
+        let packed = session.has_feature(vhost_user::bits::F_RING_PACKED);
+        if let Some((table, _)) = self.inflight_window(index, size, packed) {
+            // First what takes its place: where the ring stopped.
+            self.link.save();
+            Queue::forget(&table);
         }
     }
 
@@ -660,7 +706,8 @@ impl Slot {
         *count += 1;
         // Once for each way: a guest could fill the log otherwise.
         if *count == 1 {
-            tracing::warn!(
+            // Its guest may do this again and again, so it is counted and not logged.
+            tracing::debug!(
                 slot = self.link.name,
                 ring = index,
                 fault = fault.name(),

@@ -20,7 +20,8 @@ use crate::engine::place_of;
 /// Longer than a Linux guest's SCSI layer waits (30 s) would not help it.
 const LOCK_PATIENCE: Duration = Duration::from_secs(25);
 /// How long a fresh volume waits: somebody else has it, and will not let go soon.
-const LOCK_PATIENCE_FRESH: Duration = Duration::from_millis(500);
+/// The lane and its other guests wait as well, so it is short.
+const LOCK_PATIENCE_FRESH: Duration = Duration::from_millis(20);
 
 /// An open volume.
 pub struct Volume {
@@ -46,11 +47,13 @@ pub struct Volumes {
     table: Vec<Option<Volume>>,
     /// Volumes with requests in flight.
     busy: Vec<u32>,
+    /// A volume that is to be closed has no request in flight any more.
+    leaving: bool,
 }
 
 impl Volumes {
     pub fn new(ring: Rc<Ring>) -> Self {
-        Self { ring, table: Vec::new(), busy: Vec::new() }
+        Self { ring, table: Vec::new(), busy: Vec::new(), leaving: false }
     }
 
     /// Opens a volume. `resumed`: a killed worker may still have requests on it.
@@ -144,10 +147,17 @@ impl Volumes {
                 at += 1;
                 continue;
             }
-            if volume.closing {
-                self.table[index] = None;
-            }
+            self.leaving |= volume.closing;
             self.busy.swap_remove(at);
+        }
+    }
+
+    /// Closes what was left open for the last steps of its requests.
+    pub fn sweep(&mut self) {
+        if std::mem::take(&mut self.leaving) {
+            for place in &mut self.table {
+                place.take_if(|volume| volume.closing && volume.in_flight == 0);
+            }
         }
     }
 

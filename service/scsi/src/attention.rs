@@ -74,6 +74,29 @@ impl Attentions {
         Attentions([Condition::POWER_ON.0; NEXUS_MAX])
     }
 
+    /// Nothing waits for anybody.
+    pub fn none() -> Attentions {
+        Attentions([0; NEXUS_MAX])
+    }
+
+    /// These and the others.
+    pub fn with(&self, others: &Attentions) -> Attentions {
+        let mut words = self.0;
+        for (word, other) in words.iter_mut().zip(others.0) {
+            *word |= other;
+        }
+        Attentions(words)
+    }
+
+    /// These without the others.
+    pub fn without(&self, others: &Attentions) -> Attentions {
+        let mut words = self.0;
+        for (word, other) in words.iter_mut().zip(others.0) {
+            *word &= !other;
+        }
+        Attentions(words)
+    }
+
     /// From stored words; bits without a meaning are dropped.
     pub fn from_words(words: [u16; NEXUS_MAX]) -> Attentions {
         Attentions(words.map(|word| word & Condition::ALL))

@@ -95,6 +95,8 @@ pub struct Unit {
     pub(crate) facts: Facts,
     pub(crate) values: Values,
     pub(crate) attentions: Attentions,
+    /// What initiators were told and may not have seen yet.
+    told: Attentions,
     pub(crate) stopped: bool,
     pub(crate) dirty: bool,
 }
@@ -106,6 +108,7 @@ impl Unit {
             facts,
             values: Values::default(),
             attentions: Attentions::power_on(),
+            told: Attentions::none(),
             stopped: false,
             dirty: true,
         }
@@ -120,6 +123,7 @@ impl Unit {
                 descriptor_sense: state.descriptor_sense,
             },
             attentions: Attentions::from_words(state.attentions),
+            told: Attentions::none(),
             stopped: state.stopped,
             dirty: false,
         };
@@ -136,8 +140,23 @@ impl Unit {
             descriptor_sense: self.values.descriptor_sense,
             stopped: self.stopped,
             blocks: self.facts.blocks.0,
-            attentions: self.attentions.words(),
+            attentions: self.attentions.with(&self.told).words(),
         }
+    }
+
+    /// The initiators can see every answer that was given: what those told is told.
+    pub fn seen(&mut self) {
+        self.told = Attentions::none();
+    }
+
+    /// The next condition for this nexus. Until `seen`, the state still has it, so that a successor
+    /// of a process that dies before the answer is seen tells it again.
+    pub(crate) fn tell(&mut self, nexus: Nexus) -> Option<Sense> {
+        let before = self.attentions.clone();
+        let sense = self.attentions.take(nexus)?;
+        self.told = self.told.with(&before.without(&self.attentions));
+        self.dirty = true;
+        Some(sense)
     }
 
     /// True once after the state changed: store it when the guest can see the response.
@@ -176,8 +195,7 @@ impl Unit {
         let found = rows::find(command.cdb, &self.facts);
         // SAM-5: a pending condition comes before whatever else the command would have met.
         let past_attention = found.as_ref().is_ok_and(|row| row.past_attention);
-        if !past_attention && let Some(sense) = self.attentions.take(command.nexus) {
-            self.dirty = true;
+        if !past_attention && let Some(sense) = self.tell(command.nexus) {
             return Err(sense);
         }
         let row: &Row = found?;
@@ -274,11 +292,8 @@ pub(crate) fn prevent_allow(_unit: &mut Unit, _call: &mut Call<'_>) -> Result<Ve
 
 /// REQUEST SENSE, SPC-4: a pending condition is told, and thereby cleared, as parameter data.
 pub(crate) fn request_sense(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict, Sense> {
-    let sense = match unit.attentions.take(call.nexus) {
-        Some(sense) => {
-            unit.dirty = true;
-            sense
-        }
+    let sense = match unit.tell(call.nexus) {
+        Some(sense) => sense,
         None if unit.stopped => Sense::NOT_READY_INITIALIZING_COMMAND_REQUIRED,
         None => Sense::NO_ADDITIONAL_SENSE_INFORMATION,
     };

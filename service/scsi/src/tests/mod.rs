@@ -51,6 +51,7 @@ pub(super) fn unit(facts: Facts) -> Unit {
         let response = response(&mut unit, nexus, &[0; 6]);
         assert_eq!(response.sense.map(|sense| (sense.asc, sense.ascq)), Some((0x29, 0x00)));
     }
+    unit.seen();
     unit
 }
 

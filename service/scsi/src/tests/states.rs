@@ -45,6 +45,19 @@ fn a_store_that_was_cut_short_tells_again_and_never_less() {
 }
 
 #[test]
+fn what_was_told_and_not_seen_is_told_by_the_successor() {
+    let mut unit = unit(facts());
+    unit.reset(Reset::PowerOn);
+    assert_eq!(codes(&response(&mut unit, NEXUS, &[0; 6])), (0x6, 0x29, 0x00));
+    let mut successor = Unit::restore(facts(), &unit.state());
+    assert_eq!(codes(&response(&mut successor, NEXUS, &[0; 6])), (0x6, 0x29, 0x00));
+    unit.seen();
+    let mut successor = Unit::restore(facts(), &unit.state());
+    assert_eq!(response(&mut successor, NEXUS, &[0; 6]).status, 0x00);
+    assert_eq!(codes(&response(&mut successor, OTHER, &[0; 6])), (0x6, 0x29, 0x00));
+}
+
+#[test]
 fn unknown_versions_are_refused() {
     let mut bytes = [0; STATE_BYTES];
     assert_eq!(State::decode(&bytes), None);
