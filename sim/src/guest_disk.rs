@@ -45,6 +45,8 @@ struct Request {
     /// What each block is to become.
     version: Version,
     before: Option<BeforeFlush>,
+    /// A worker died while this was with it.
+    crashed: bool,
 }
 
 pub struct DiskGuest {
@@ -93,6 +95,11 @@ impl DiskGuest {
         (oracle, next_version, ends, sent)
     }
 
+    /// The worker died: what it had may have been done, whatever its successor answers.
+    pub fn crash(&mut self) {
+        self.requests.values_mut().for_each(|request| request.crashed = true);
+    }
+
     pub fn outstanding(&self) -> usize {
         self.requests.len()
     }
@@ -127,7 +134,11 @@ impl DiskGuest {
                 continue;
             }
             let count = BLOCKS_MAX.min(self.oracle.len() - at);
-            self.submit(token, Request { ask: Ask::Read, at, count, version: 0, before: None }, &mut dice);
+            self.submit(
+                token,
+                Request { ask: Ask::Read, at, count, version: 0, before: None, crashed: false },
+                &mut dice,
+            );
         }
         self.queue.publish();
     }
@@ -141,7 +152,11 @@ impl DiskGuest {
         }
         self.next_version += 1;
         let before = (ask == Ask::Flush).then(|| self.oracle.flush_begins());
-        self.submit(token, Request { ask, at, count, version: self.next_version, before }, dice);
+        self.submit(
+            token,
+            Request { ask, at, count, version: self.next_version, before, crashed: false },
+            dice,
+        );
     }
 
     /// A request with a fault. Its answer, where there is room for one, must not be good.
@@ -156,8 +171,10 @@ impl DiskGuest {
         if self.queue.has_room(chain.len()) {
             assert!(self.queue.add(token, &chain), "room was checked");
             self.sent += 1;
-            self.requests
-                .insert(token, Request { ask: Ask::Rude, at: 0, count: 0, version: 0, before: None });
+            self.requests.insert(
+                token,
+                Request { ask: Ask::Rude, at: 0, count: 0, version: 0, before: None, crashed: false },
+            );
         }
     }
 
@@ -277,8 +294,9 @@ impl DiskGuest {
                     self.oracle.flushed(before);
                 }
             }
-            // A unit attention comes before the command: nothing was done of it.
-            _ if end == "unit attention" => {}
+            // A unit attention comes before the command: nothing was done of it, unless a worker did
+            // it and died, and its successor had to tell the attention again.
+            _ if end == "unit attention" && !request.crashed => {}
             Ask::Write { .. } | Ask::Zeroes { .. } | Ask::Same => {
                 let version = request.becomes().unwrap_or_default();
                 for at in blocks {

@@ -279,6 +279,7 @@ impl World {
         self.worker = None;
         self.asleep = false;
         self.traffic.crash();
+        self.guests.iter_mut().flat_map(|guest| &mut guest.disks).for_each(|(_, disk)| disk.crash());
         for slot in &self.slots {
             if let Model::Blk { medium } | Model::Scsi { medium } = &slot.model {
                 medium.settle();

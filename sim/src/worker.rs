@@ -264,6 +264,7 @@ impl Worker {
             if let Kind::Scsi(scsi) = &mut device.kind
                 && scsi.unit.take_dirty()
             {
+                scsi.unit.seen();
                 slot.ledger.write_bytes(1, &scsi.unit.state().encode());
                 slot.ledger.store_release_u8(0, 1);
             }

@@ -51,6 +51,9 @@ fn without_a_crash_no_frame_comes_twice() {
         .sum();
     assert_eq!(judged, total.frames, "\n{}", table(&total.ends));
     assert!(count("net exit delivered") > 1000);
+    // Three SCSI disks in each of the ten worlds tell their power-on once.
+    let attentions = count("guest scsi unit attention");
+    assert!((1..=30).contains(&attentions), "{attentions} unit attentions");
 }
 
 #[test]
