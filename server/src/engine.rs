@@ -13,7 +13,7 @@ use control::{Engine, Problem};
 
 use crate::lane::volume;
 use crate::lane::{LANE_FENCE, LISTENER, LaneHandle, UPLINK};
-use crate::vault::{Estate, Vault};
+use crate::vault::{self, Estate, Vault};
 
 #[derive(Default)]
 struct Objects {
@@ -185,7 +185,7 @@ impl Host {
     fn take_left(objects: &mut Objects, slot: &SlotId) -> HashMap<String, OwnedFd> {
         let name = slot.to_string();
         let waiting = objects.waiting.remove(&name);
-        waiting.unwrap_or_else(|| objects.estate.take_all(&name))
+        waiting.unwrap_or_else(|| objects.estate.take_all(&vault::key(&name)))
     }
 
     /// A slot that was never taken up is removed: its guest waits no more.
@@ -197,7 +197,7 @@ impl Host {
                     let _ = std::fs::remove_file(path);
                 }
             }
-            self.vault.forget(&format!("{slot}/{what}"));
+            self.vault.forget(&vault::name(&slot.to_string(), &what));
         }
     }
 
@@ -329,6 +329,13 @@ impl Host {
             Step::AddSlot(spec) => {
                 if objects.slots.contains_key(&spec.id.to_string()) {
                     return Ok(());
+                }
+                let name = spec.id.to_string();
+                if let Some(other) = objects.slots.keys().find(|other| vault::key(other) == vault::key(&name))
+                {
+                    return Err(Problem::conflict(format!("the keeper cannot tell `{name}` from `{other}`"))
+                        .at(format!("vm.{name}"))
+                        .hint("their names happen to have the same short form: give one VM another name"));
                 }
                 let left = Self::take_left(objects, &spec.id);
                 self.add_slot(objects, spec, left)

@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Default)]
 struct Kept {
     by_name: BTreeMap<String, Vec<OwnedFd>>,
+    /// A worker has said that it serves: guests may be connected.
+    served: bool,
 }
 
 impl Kept {
@@ -40,6 +42,7 @@ impl Kept {
         for line in text.lines() {
             match line.split_once('=') {
                 Some(("FDSTORE", "1")) => store = true,
+                Some(("READY", "1")) => self.served = true,
                 Some(("FDSTOREREMOVE", "1")) => remove = true,
                 Some(("FDNAME", given)) => name = given,
                 _ => {}
@@ -144,7 +147,7 @@ pub fn run(argv: Vec<OsString>) -> Result<u8, Problem> {
         keeper.drain();
         // Guests may be waiting for what is kept: then the next try may succeed, and ending would take
         // their disks away.
-        if ended == Ended::Exited(crate::EXIT_CONFIGURATION) && keeper.kept.by_name.is_empty() {
+        if ended == Ended::Exited(crate::EXIT_CONFIGURATION) && !keeper.kept.served {
             return Ok(crate::EXIT_CONFIGURATION as u8);
         }
         eprintln!(

@@ -80,6 +80,35 @@ impl Vault {
     }
 }
 
+/// The first part of the names of a slot's descriptors: short, because all names together are one
+/// environment variable, and Linux takes at most 128 KiB of one (MAX_ARG_STRLEN). Some 20 descriptors a
+/// slot, of 11 characters each, leave room for 512 slots.
+pub fn key(slot: &str) -> String {
+    // FNV-1a, 64 bits, as 6 digits of base 36: two of 512 slots share one in 1 of 16,000 sites, and the
+    // engine refuses the second.
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    for byte in slot.bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    base36((hash ^ hash >> 32) % 36u64.pow(6), 6)
+}
+
+/// The name of one of a slot's descriptors.
+pub fn name(slot: &str, what: &str) -> String {
+    format!("{}/{what}", key(slot))
+}
+
+/// At least `width` digits.
+pub fn base36(mut value: u64, width: usize) -> String {
+    let mut digits = Vec::new();
+    while value > 0 || digits.len() < width {
+        digits.push(b"0123456789abcdefghijklmnopqrstuvwxyz"[(value % 36) as usize]);
+        value /= 36;
+    }
+    digits.reverse();
+    digits.into_iter().map(char::from).collect()
+}
+
 /// Puts a descriptor into an envelope: a socket of its own, in whose queue it lies.
 ///
 /// systemd keeps one descriptor of each open file and drops any other (`service_add_fd_store`, by
@@ -137,6 +166,16 @@ impl Estate {
 mod tests {
     use super::*;
     use host::event::Event;
+
+    #[test]
+    fn names_are_short_and_differ() {
+        assert_eq!(base36(0, 1), "0");
+        assert_eq!(base36(35 * 36 + 10, 1), "za");
+        let keys: std::collections::HashSet<String> =
+            (0..512).map(|vm| key(&format!("customer-{vm}.disk{}", vm % 3))).collect();
+        assert_eq!(keys.len(), 512);
+        assert!(keys.iter().all(|key| key.len() == 6));
+    }
 
     #[test]
     fn a_descriptor_can_be_taken_out_of_its_envelope_by_every_successor() {

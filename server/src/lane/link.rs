@@ -27,13 +27,15 @@ use crate::vault::{self, Vault};
 
 /// Names under which a slot's descriptors are kept, behind `SLOT/`.
 pub const LEDGER: &str = "ledger";
-pub const OUTBOX: &str = "outbox";
+pub const OUTBOX: &str = "out";
 pub const LISTENER: &str = "listen";
 pub const CONNECTION: &str = "conn";
-pub const INFLIGHT: &str = "inflight";
+pub const INFLIGHT: &str = "flight";
+/// What the name of a front end's descriptor begins with; its generation follows.
+const GENERATION: char = 'F';
 
 pub fn generation_name(generation: u32) -> String {
-    format!("fd.{generation}")
+    format!("{GENERATION}{}", vault::base36(u64::from(generation), 1))
 }
 
 /// A message that was looked at.
@@ -78,7 +80,7 @@ impl Link {
         estate: &mut HashMap<String, OwnedFd>,
         vault: &Vault,
     ) -> std::io::Result<Self> {
-        let keep_as = |what: &str| format!("{name}/{what}");
+        let keep_as = |what: &str| vault::name(name, what);
         let old = estate.remove(LEDGER).and_then(|fd| match Ledger::open(&fd) {
             Ok(ledger) => Some((ledger, fd)),
             Err(error) => {
@@ -132,7 +134,7 @@ impl Link {
             }
         }
         // What a crash left half-way: descriptors that no saved state names.
-        for stray in estate.keys().filter(|key| key.starts_with("fd.")) {
+        for stray in estate.keys().filter(|key| key.starts_with(GENERATION)) {
             vault.forget(&keep_as(stray));
         }
         let link = Self {
@@ -161,7 +163,7 @@ impl Link {
     pub fn connect(&mut self, stream: UnixStream) -> std::io::Result<()> {
         socket::set_nonblocking(stream.as_fd())?;
         self.ledger.set_reply(ReplyNote::default());
-        self.vault.keep(&format!("{}/{CONNECTION}", self.name), stream.as_fd());
+        self.vault.keep(&vault::name(&self.name, CONNECTION), stream.as_fd());
         self.stream = Some(stream);
         Ok(())
     }
@@ -172,7 +174,7 @@ impl Link {
         self.save();
         self.ledger.set_reply(ReplyNote::default());
         self.release_unnamed();
-        self.vault.forget(&format!("{}/{CONNECTION}", self.name));
+        self.vault.forget(&vault::name(&self.name, CONNECTION));
         self.stream = None;
     }
 
@@ -222,7 +224,7 @@ impl Link {
     /// Step 3: the descriptors of a message, under the generations that the session gave them.
     pub fn keep_fds(&mut self, generations: &[u32], fds: Vec<OwnedFd>) {
         for (generation, fd) in generations.iter().zip(fds) {
-            self.vault.keep_given(&format!("{}/{}", self.name, generation_name(*generation)), fd.as_fd());
+            self.vault.keep_given(&vault::name(&self.name, &generation_name(*generation)), fd.as_fd());
             self.fds.insert(*generation, fd);
         }
     }
@@ -234,7 +236,7 @@ impl Link {
         self.fds.retain(|generation, _| {
             let keep = named.contains(generation);
             if !keep {
-                vault.forget(&format!("{name}/{}", generation_name(*generation)));
+                vault.forget(&vault::name(name, &generation_name(*generation)));
             }
             keep
         });
@@ -337,7 +339,7 @@ impl Link {
     pub fn forget_all(&mut self) {
         self.disconnect();
         for what in [LEDGER, OUTBOX, LISTENER, INFLIGHT] {
-            self.vault.forget(&format!("{}/{what}", self.name));
+            self.vault.forget(&vault::name(&self.name, what));
         }
     }
 }

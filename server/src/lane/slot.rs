@@ -18,7 +18,7 @@ use super::device::Device;
 use super::link::{Head, INFLIGHT, LISTENER, Link, Message};
 use super::token::Token;
 use crate::blame;
-use crate::vault::Vault;
+use crate::vault::{self, Vault};
 
 /// Our own region for requests in flight has room for the largest ring; untouched pages cost nothing.
 const INFLIGHT_STRIDE: usize = Queue::inflight_bytes(virtqueue::SIZE_MAX, true).next_multiple_of(4096);
@@ -131,7 +131,7 @@ impl Slot {
                             .hint("name a user that exists in `user`, or leave it out")
                     })?;
                 }
-                vault.keep(&format!("{name}/{LISTENER}"), listener.as_fd());
+                vault.keep(&vault::name(&name, LISTENER), listener.as_fd());
                 listener
             }
         };
@@ -143,7 +143,7 @@ impl Slot {
                 let len = (queues * INFLIGHT_STRIDE) as u64;
                 let fd = host::memfd::create(&format!("standpipe-{name}-inflight"), len)
                     .map_err(|error| failed("cannot make the table of requests in flight", error))?;
-                vault.keep(&format!("{name}/{INFLIGHT}"), fd.as_fd());
+                vault.keep(&vault::name(&name, INFLIGHT), fd.as_fd());
                 fd
             }
         };
@@ -480,7 +480,7 @@ impl Slot {
             else {
                 tracing::debug!(slot = self.link.name, "a memory region cannot be mapped");
                 unmapped.push(region.fd);
-                return Err(guest_memory::MapError::Range);
+                continue;
             };
             regions.push(Region {
                 guest: region.description.guest,
