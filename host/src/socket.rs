@@ -142,15 +142,23 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io:
 }
 
 /// A reply on its way, in a file whose position the kernel moves as it sends.
+///
+/// `sendfile` does not copy: until the peer has read a reply, the socket's queue refers to the file's
+/// page. So each reply has a page of its own, and a page is used again only after all the others. A
+/// peer that asks for more replies than that before it reads one spoils its own answers.
 #[derive(Debug)]
 pub struct Outbox(OwnedFd);
 
+const PAGE: usize = 4096;
+const PAGES: usize = 64;
+
 impl Outbox {
     /// Longer than any reply of the protocols that use it (GET_CONFIG: 12 + 12 + 256 bytes).
-    pub const LEN_MAX: usize = 4096;
+    /// Less than a page, so that the position always lies in the page of its reply.
+    pub const LEN_MAX: usize = PAGE - 1;
 
     pub fn create() -> io::Result<Self> {
-        Ok(Self(crate::memfd::create("standpipe-outbox", Self::LEN_MAX as u64)?))
+        Ok(Self(crate::memfd::create("standpipe-outbox", (PAGES * PAGE) as u64)?))
     }
 
     pub fn from_fd(fd: OwnedFd) -> Self {
@@ -166,18 +174,20 @@ impl Outbox {
         self.0
     }
 
-    /// Puts a reply in and sets the position to its start. Until the caller has noted that there
-    /// is one, nobody sends it.
+    /// Puts a reply into the next page and sets the position to its start. Until the caller has noted
+    /// that there is one, nobody sends it.
     pub fn fill(&self, reply: &[u8]) -> io::Result<()> {
         if reply.len() > Self::LEN_MAX {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        let page = (self.position()? / PAGE + 1) % PAGES;
+        let start = (page * PAGE) as i64;
         // SAFETY: `reply` is readable for its length.
-        let put = unsafe { libc::pwrite(self.0.as_raw_fd(), reply.as_ptr().cast(), reply.len(), 0) };
+        let put = unsafe { libc::pwrite(self.0.as_raw_fd(), reply.as_ptr().cast(), reply.len(), start) };
         if put != reply.len() as isize {
             return Err(io::Error::last_os_error());
         }
-        self.seek(0)
+        self.seek(start)
     }
 
     fn seek(&self, to: i64) -> io::Result<()> {
@@ -190,6 +200,10 @@ impl Outbox {
 
     /// How many bytes of the reply the socket has taken.
     pub fn sent(&self) -> io::Result<usize> {
+        Ok(self.position()? % PAGE)
+    }
+
+    fn position(&self) -> io::Result<usize> {
         // SAFETY: a plain system call on our own descriptor.
         let at = unsafe { libc::lseek(self.0.as_raw_fd(), 0, libc::SEEK_CUR) };
         if at < 0 { Err(io::Error::last_os_error()) } else { Ok(at as usize) }
@@ -267,5 +281,20 @@ mod tests {
         theirs.read_to_end(&mut got).unwrap();
         assert_eq!(got, b"a reply");
         theirs.flush().unwrap();
+    }
+
+    #[test]
+    fn a_reply_that_waits_to_be_read_is_not_changed_by_the_next() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let outbox = Outbox::create().unwrap();
+        for number in 0..PAGES as u8 {
+            outbox.fill(&[number; 20]).unwrap();
+            assert!(outbox.flush(ours.as_fd(), 20).unwrap());
+        }
+        for number in 0..PAGES as u8 {
+            let mut got = [0; 20];
+            theirs.read_exact(&mut got).unwrap();
+            assert_eq!(got, [number; 20]);
+        }
     }
 }
