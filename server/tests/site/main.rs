@@ -1,0 +1,13 @@
+//! The real binary under its keeper, over real sockets, without a virtual machine: the other end of
+//! each slot is the driver of `bench`, or bytes that no driver would send.
+#![forbid(unsafe_code)]
+
+mod api;
+mod bad_input;
+mod broken_rings;
+mod crash;
+mod daemon;
+mod full_store;
+mod handshake;
+mod hostile;
+mod truncated;
