@@ -23,7 +23,7 @@ struct Objects {
     uplinks: BTreeMap<(String, String), UplinkSpec>,
     estate: Estate,
     /// Fences of the last worker's lanes: see `host::ring::settle`.
-    fences: Vec<OwnedFd>,
+    fences: HashMap<String, OwnedFd>,
     /// What the last worker left of slots that could not be taken up: their guests wait until what is
     /// in the way is mended.
     waiting: HashMap<String, HashMap<String, OwnedFd>>,
@@ -61,11 +61,6 @@ impl Host {
         restart: crossbeam_channel::Sender<()>,
     ) -> Self {
         let fences = estate.take_all(LANE_FENCE);
-        // A name is forgotten when its fence is ours: the descriptor is what counts.
-        for name in fences.keys() {
-            vault.forget(&format!("{LANE_FENCE}/{name}"));
-        }
-        let fences = fences.into_values().collect();
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         Self {
             lanes,
@@ -82,7 +77,10 @@ impl Host {
 
     /// After the stored site was taken up: what the last worker left and nobody claimed is closed.
     pub fn settle_estate(&self) {
-        std::mem::take(&mut self.objects().estate).settle(&self.vault);
+        let objects = &mut *self.objects();
+        std::mem::take(&mut objects.estate).settle(&self.vault);
+        // Nobody has to wait for these any more; those that are not at rest yet stay for whoever does.
+        let _ = self.settle_fences(objects, Duration::ZERO);
     }
 
     /// Every lane finishes what is under way at the disks and takes no more.
@@ -170,15 +168,27 @@ impl Host {
         // The lock of a volume that is written is its own fence, and the quicker one. Readers share
         // theirs, so a successor has to wait until the dead lanes' rings have come to rest.
         if volumes.iter().any(|(_, volume)| volume.read_only) {
-            for fence in objects.fences.drain(..) {
-                host::ring::settle(fence.as_fd(), SETTLE_MAX).map_err(|error| {
-                    Problem::failed(format!("the last worker's reads do not end: {error}"))
-                        .at(spec.id.to_string())
-                        .hint("a disk or its network path hangs; mend it, then apply the site again")
-                })?;
-            }
+            self.settle_fences(objects, SETTLE_MAX).map_err(|error| {
+                Problem::failed(format!("the last worker's reads do not end: {error}"))
+                    .at(spec.id.to_string())
+                    .hint("a disk or its network path hangs; mend it, then apply the site again")
+            })?;
         }
         Ok((lane, volumes))
+    }
+
+    /// Waits until the lanes of dead workers have come to rest. A fence is kept until then, for a
+    /// successor has to wait for it as well.
+    fn settle_fences(&self, objects: &mut Objects, patience: Duration) -> std::io::Result<()> {
+        let names: Vec<String> = objects.fences.keys().cloned().collect();
+        for name in names {
+            if let Some(fence) = objects.fences.get(&name) {
+                host::ring::settle(fence.as_fd(), patience)?;
+            }
+            objects.fences.remove(&name);
+            self.vault.forget(&format!("{LANE_FENCE}/{name}"));
+        }
+        Ok(())
     }
 
     /// What waits for a slot that could not be taken up.

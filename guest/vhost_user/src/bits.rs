@@ -65,17 +65,11 @@ pub const F_INDIRECT_DESC: u64 = 1 << 28;
 pub const F_EVENT_IDX: u64 = 1 << 29;
 pub const F_VERSION_1: u64 = 1 << 32;
 pub const F_RING_PACKED: u64 = 1 << 34;
-/// A driver may reset one ring (2.6.1); the front end makes a stop and a start of it.
-pub const F_RING_RESET: u64 = 1 << 40;
 
-/// What the transport itself offers beside the device's own features.
-pub const TRANSPORT_FEATURES: u64 = F_LOG_ALL
-    | F_PROTOCOL_FEATURES
-    | F_INDIRECT_DESC
-    | F_EVENT_IDX
-    | F_VERSION_1
-    | F_RING_PACKED
-    | F_RING_RESET;
+/// What the transport itself offers beside the device's own features. Not VIRTIO_F_RING_RESET: QEMU
+/// 11.1.3 lets a NIC's driver have it, and then tells a vhost-user back end nothing of the reset.
+pub const TRANSPORT_FEATURES: u64 =
+    F_LOG_ALL | F_PROTOCOL_FEATURES | F_INDIRECT_DESC | F_EVENT_IDX | F_VERSION_1 | F_RING_PACKED;
 
 /// SET_VRING_ADDR: writes to the used ring are logged at the log address.
 pub const VRING_F_LOG: u32 = 1;

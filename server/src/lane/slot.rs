@@ -378,6 +378,7 @@ impl Slot {
             inflight_bytes: &|size| Queue::inflight_bytes(size, packed(features)) as u64,
         };
         let mut outcome = self.link.session.apply(&described, &request, fds.len(), header.wants_reply());
+        tracing::trace!(slot = self.link.name, ?request, ?outcome, "followed");
         self.link.keep_fds(&outcome.kept, fds);
         if let Some(fault) = outcome.fault {
             self.faults[fault as usize] += 1;
