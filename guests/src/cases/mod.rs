@@ -4,6 +4,7 @@
 mod disk;
 mod life;
 mod net;
+mod space;
 
 pub(crate) use net::{OTHER, address, reach, two_guests as reach_two};
 
@@ -61,6 +62,12 @@ pub const ALL: &[Case] = &[
     case("corrupted-frame", "frames with flipped bits are caught by the receiver's checksum", net::corrupted),
     case("iperf3", "guest to guest throughput, TCP both ways and UDP", net::throughput),
     own("uplink", "a guest and the host reach each other through the TAP uplink", net::uplink),
+    own(
+        "scsi-full-store",
+        "a full store is told as ENOSPC, and writes go on when there is space, virtio-scsi",
+        space::full_scsi,
+    ),
+    own("blk-full-store", "the same on virtio-blk, as EIO", space::full_blk),
     case("driver-reload", "each driver is unbound and bound again while others work", life::driver_reload),
     case("queue-reset", "SCSI task management resets and NIC ring changes under load", life::queue_reset),
     case("guest-reboot", "the guest reboots in the middle of writes; the next boot works", life::reboot),
