@@ -187,7 +187,7 @@ impl fmt::Display for Step {
             Step::GrowVolume { volume, size } => {
                 write!(f, "grow volume {volume} to {}", Size(*size))
             }
-            Step::RemoveVolume { volume } => write!(f, "remove volume {volume} (data is kept)"),
+            Step::RemoveVolume { volume } => write!(f, "let go of volume {volume}"),
             Step::AddNetwork(spec) => write!(f, "add network {}", spec.name),
             Step::ChangeNetwork(spec) => write!(f, "change network {}", spec.name),
             Step::RemoveNetwork { network } => write!(f, "remove network {network}"),

@@ -5,7 +5,7 @@
 //! worker several times within a minute is put in quarantine: its sockets stay open, so its VM
 //! lives, but nobody looks at its rings. A worker that is killed from outside blames nobody.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use guest_memory::Window;
 
@@ -16,14 +16,23 @@ pub const DEATHS_MAX: u32 = 3;
 /// A device that has behaved for this long starts anew.
 pub const FORGIVEN_NANOS: u64 = 60_000_000_000;
 
-thread_local!(static SERVING: RefCell<Option<Window>> = const { RefCell::new(None) });
+thread_local! {
+    static SERVING: RefCell<Option<Window>> = const { RefCell::new(None) };
+    static IS_LANE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// This thread is a lane: a panic here is the end of the worker.
+pub fn this_is_a_lane() {
+    IS_LANE.set(true);
+}
 
 /// The lane turns to this slot.
 pub fn serving(certificate: Option<&Window>) {
     SERVING.with_borrow_mut(|serving| serving.clone_from(&certificate.cloned()));
 }
 
-/// Makes every panic the end of the process, with the name of who was served in its ledger.
+/// Makes a panic in a lane the end of the process, with the name of who was served in its ledger. In
+/// other threads a panic unwinds to whoever guards against it: a request to the API, the store.
 pub fn install_hook() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -36,7 +45,9 @@ pub fn install_hook() {
             }
         });
         default(info);
-        std::process::abort();
+        if IS_LANE.try_with(Cell::get).unwrap_or(false) {
+            std::process::abort();
+        }
     }));
 }
 

@@ -126,7 +126,7 @@ impl Host {
             Ok((lane, volumes)) => {
                 let given = spec.clone();
                 match self.lanes[lane].call(move |lane| lane.add_slot(given, volumes, left))? {
-                    Err((problem, left)) => (problem, left),
+                    Err(unmade) => (unmade.problem, unmade.left),
                     Ok(()) => {
                         for volume in volumes_of(&spec.device) {
                             objects.faults.remove(&volume);

@@ -36,6 +36,10 @@ pub fn run(args: &Serve, api: &Path) -> Result<(), Problem> {
         Err(problem) => problem,
     };
     eprintln!("{failed}");
+    if awaited {
+        // Whoever keeps the descriptors tries again at once: not as fast as it can.
+        std::thread::sleep(Duration::from_millis(500));
+    }
     std::process::exit(if awaited { 1 } else { crate::EXIT_CONFIGURATION });
 }
 

@@ -91,6 +91,7 @@ impl LaneHandle {
             .name(format!("lane{index}"))
             .spawn(move || match Lane::new(index, vault, received, woken) {
                 Ok(mut lane) => {
+                    blame::this_is_a_lane();
                     let _ = made.send(Ok(()));
                     lane.run();
                 }

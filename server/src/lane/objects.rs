@@ -21,6 +21,12 @@ use super::token::Token;
 use crate::blame;
 use crate::engine::{Report, model_of};
 
+/// A slot that could not be made, with what the last worker left of it.
+pub struct Unmade {
+    pub problem: Problem,
+    pub left: HashMap<String, OwnedFd>,
+}
+
 impl Lane {
     fn find_slot(&self, id: &SlotId) -> Option<u32> {
         let same = |slot: &Option<Box<Slot>>| slot.as_ref().is_some_and(|slot| slot.spec.id == *id);
@@ -34,7 +40,7 @@ impl Lane {
         spec: SlotSpec,
         volumes: Vec<(u16, VolumeSpec)>,
         left: HashMap<String, OwnedFd>,
-    ) -> Result<(), (Problem, HashMap<String, OwnedFd>)> {
+    ) -> Result<(), Box<Unmade>> {
         let resumed = !left.is_empty();
         // A place whose last slot still has requests at a disk is not given away: their ends would be
         // taken for the new slot's.
@@ -51,9 +57,9 @@ impl Lane {
         let mut opened = Vec::new();
         // What was left is given back if there is no device for it: its guest waits for one.
         let made = match self.make_device(index, &spec, &volumes, resumed, &mut opened) {
-            Err(problem) => Err((problem, left)),
+            Err(problem) => Err(Unmade { problem, left }),
             Ok(device) => Slot::new(index, spec, device, left, &self.vault, &self.wait)
-                .map_err(|problem| (problem, HashMap::new())),
+                .map_err(|problem| Unmade { problem, left: HashMap::new() }),
         };
         self.blame_nobody();
         match made {
@@ -67,7 +73,7 @@ impl Lane {
                     self.volumes.close(volume);
                 }
                 self.forget_port(index);
-                Err(failed)
+                Err(Box::new(failed))
             }
         }
     }
