@@ -3,7 +3,7 @@
 use crate::cases::{address, reach};
 use crate::guest::Guest;
 use crate::load::{VerifiedWrites, iperf3, iperf3_server};
-use crate::place::Image;
+use crate::place::{Image, script};
 use crate::server::binary;
 use crate::site::{DiskModel, MIB};
 use crate::torture::{Probe, disturb};
@@ -207,6 +207,8 @@ fn file_system(guest: &Guest, kind: &str) -> Result<String> {
 fn next_steps(accel: Accel) -> Result<()> {
     let program = binary()?;
     let program = program.display();
+    let in_tree = script("in-tree");
+    let in_tree = in_tree.display();
     println!(
         "For a VM of your own (as root):
 
@@ -229,7 +231,11 @@ fn next_steps(accel: Accel) -> Result<()> {
   END
   standpipe keep -- standpipe serve --config /etc/standpipe/site.toml &
   ip addr add 10.9.0.1/24 dev sp-lan && ip link set sp-lan up
-  qemu-system-x86_64 -machine q35 -accel {} -smp 2 $(standpipe qemu-args mine --memory 1GiB) -cdrom INSTALLER.iso
+
+  The VM wants QEMU 9.2 or newer; this is the one of the tests, and its screen is at VNC display 0:
+
+  {in_tree} qemu-system-x86_64 -machine q35 -accel {} -smp 2 \\
+    $(standpipe qemu-args mine --memory 1GiB) -cdrom INSTALLER.iso -vnc 127.0.0.1:0
 
   standpipe status          what it does now
   standpipe --help          everything else",
