@@ -21,6 +21,15 @@ pub fn readable(fds: &[BorrowedFd<'_>], timeout: Duration) -> io::Result<usize> 
     }
 }
 
+/// Whether the peer of a stream has closed it, or its writing half: nothing more will come than
+/// what lies in the socket already.
+pub fn is_hung_up(fd: BorrowedFd<'_>) -> bool {
+    let mut polled = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
+    // SAFETY: `polled` is writable and outlives the call, which does not wait.
+    let ready = unsafe { libc::poll(&mut polled, 1, 0) };
+    ready > 0 && polled.revents & (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) != 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,13 +44,4 @@ mod tests {
         loud.signal();
         assert_eq!(readable(&both, Duration::from_secs(5)).unwrap(), 1);
     }
-}
-
-/// Whether the peer of a stream has closed it, or its writing half: nothing more will come than
-/// what lies in the socket already.
-pub fn is_hung_up(fd: BorrowedFd<'_>) -> bool {
-    let mut polled = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
-    // SAFETY: `polled` is writable and outlives the call, which does not wait.
-    let ready = unsafe { libc::poll(&mut polled, 1, 0) };
-    ready > 0 && polled.revents & (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) != 0
 }
