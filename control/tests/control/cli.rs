@@ -91,7 +91,7 @@ fn from_nothing_to_a_vm() {
     assert_eq!(good(&daemon, "network rm san"), "remove network san\n");
     let file = daemon.path("volumes/db.raw");
     assert!(file.exists());
-    assert_eq!(good(&daemon, "disk rm db --delete-data"), "remove volume db (data is kept)\n");
+    assert_eq!(good(&daemon, "disk rm db --delete-data"), "let go of volume db\n");
     assert!(!file.exists());
     assert_eq!(good(&daemon, "upgrade"), "upgraded: worker 1 (9.9.9) took over from 0 (9.9.9)\n");
 }

@@ -246,7 +246,7 @@ fn an_attached_volume_keeps_its_place() {
     let texts: Vec<String> = steps.iter().map(ToString::to_string).collect();
     assert_eq!(
         texts,
-        ["remove slot web1.disk0", "remove volume a (data is kept)", "create volume a (1GiB, null)"]
+        ["remove slot web1.disk0", "let go of volume a", "create volume a (1GiB, null)"]
     );
 }
 
