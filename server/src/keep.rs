@@ -154,7 +154,9 @@ pub fn run(argv: Vec<OsString>) -> Result<u8, Problem> {
             "standpipe keep: the worker ended ({ended:?}) after {:.1?}; starting the next",
             born.elapsed()
         );
-        useless = if born.elapsed() < USEFUL_LIFE { useless + 1 } else { 0 };
+        // One that somebody killed is no sign of a binary that cannot run.
+        let by_itself = ended != Ended::Killed(libc::SIGKILL);
+        useless = if by_itself && born.elapsed() < USEFUL_LIFE { useless + 1 } else { 0 };
         if useless > QUICK_STARTS {
             std::thread::sleep(PAUSE);
         }
