@@ -244,10 +244,7 @@ fn an_attached_volume_keeps_its_place() {
     after.vm.clear();
     let steps = plan(&before, &after).unwrap();
     let texts: Vec<String> = steps.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        texts,
-        ["remove slot web1.disk0", "let go of volume a", "create volume a (1GiB, null)"]
-    );
+    assert_eq!(texts, ["remove slot web1.disk0", "let go of volume a", "create volume a (1GiB, null)"]);
 }
 
 #[test]
