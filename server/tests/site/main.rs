@@ -10,4 +10,5 @@ mod daemon;
 mod full_store;
 mod handshake;
 mod hostile;
+mod quarantine;
 mod truncated;
