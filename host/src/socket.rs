@@ -101,6 +101,15 @@ pub fn consume(socket: BorrowedFd<'_>, mut len: usize) -> io::Result<()> {
 /// Sends bytes with descriptors; all of them or an error. For datagrams and for replies that carry
 /// a descriptor.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    send_with(socket, bytes, fds, 0)
+}
+
+/// As `send`, but never waits for a peer that does not read.
+pub fn try_send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
+    send_with(socket, bytes, &[], libc::MSG_DONTWAIT)
+}
+
+fn send_with(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>], flags: i32) -> io::Result<()> {
     if fds.len() > FDS_MAX {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -127,7 +136,7 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io:
     }
     loop {
         // SAFETY: `header` points to buffers that outlive the call.
-        let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &header, libc::MSG_NOSIGNAL) };
+        let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &header, libc::MSG_NOSIGNAL | flags) };
         if sent == bytes.len() as isize {
             return Ok(());
         }

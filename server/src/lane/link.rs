@@ -313,7 +313,7 @@ impl Link {
     pub fn notify_config_change(&self) {
         if let Some(channel) = self.fds.get(&self.session.state.backend_channel) {
             // A front end that does not read its channel misses the notice; it is not waited for.
-            if let Err(error) = socket::send(channel.as_fd(), &vhost_user::encode_config_change(), &[]) {
+            if let Err(error) = socket::try_send(channel.as_fd(), &vhost_user::encode_config_change()) {
                 tracing::warn!(slot = self.name, %error, "the front end was not told of the new capacity");
             }
         }

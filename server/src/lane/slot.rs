@@ -430,11 +430,8 @@ impl Slot {
                 failed = reply_fd.is_none();
             }
             Effect::Inflight => {}
-            Effect::BackendChannel => {
-                if let Some(fd) = self.link.fds.get(&self.link.session.state.backend_channel) {
-                    let _ = host::socket::set_nonblocking(fd.as_fd());
-                }
-            }
+            // Written to when the configuration changes, never waited for.
+            Effect::BackendChannel => {}
             Effect::Reset => {
                 for ring in 0..self.rings.len() as u32 {
                     self.sync_ring(ring, false, wait);
