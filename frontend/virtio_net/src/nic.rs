@@ -115,9 +115,13 @@ impl Nic {
     }
 
     /// The virtqueue of the control queue: behind all the pairs that the device has (5.1.2), if the
-    /// driver knows of more than one.
-    pub fn control_queue(&self) -> u16 {
-        if self.features.has(bit::MQ) { self.config.pairs_max.saturating_mul(2) } else { 2 }
+    /// driver knows of more than one. `None` where it is not ours: QEMU, which keeps it to itself,
+    /// leaves out CTRL_VQ and has the receive queue of the second pair at number 2.
+    pub fn control_queue(&self) -> Option<u16> {
+        if !self.features.has(bit::CTRL_VQ) {
+            return None;
+        }
+        Some(if self.features.has(bit::MQ) { self.config.pairs_max.saturating_mul(2) } else { 2 })
     }
 
     /// Reads a chain of a transmit queue. Whatever comes of it, the chain is to be given back with

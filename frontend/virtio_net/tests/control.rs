@@ -181,7 +181,19 @@ fn filters_hold_on_delivery() {
     // The tag that the driver would see counts.
     assert_eq!(deliver(&header, Rewrite::Insert(9)), Refused::NoBuffer);
     assert_eq!(deliver(&header, Rewrite::Insert(8)), Refused::Filtered);
-    assert_eq!(control.nic.control_queue(), 8);
+    assert_eq!(control.nic.control_queue(), Some(8));
+}
+
+#[test]
+fn a_client_that_keeps_the_control_queue_has_none_here() {
+    // QEMU acknowledges MQ without CTRL_VQ; its ring 2 is then a receive queue.
+    let config =
+        Config { mac: OWN, mac_changeable: true, mtu: None, pairs_max: 2, link: Link::Up, speed: u32::MAX };
+    let mut nic = Nic::new(config);
+    nic.negotiate(1 << 32 | 1 << 22);
+    assert_eq!(nic.control_queue(), None);
+    nic.negotiate(1 << 32 | 1 << 22 | 1 << 17);
+    assert_eq!(nic.control_queue(), Some(4));
 }
 
 proptest! {

@@ -56,7 +56,7 @@ impl Lane {
     pub(super) fn serve_burst(&mut self, index: u32, ring: u32) {
         let Some(Some(slot)) = self.slots.get(index as usize) else { return };
         match &slot.device {
-            Device::Net(device) if ring == u32::from(device.nic.control_queue()) => {
+            Device::Net(device) if device.nic.control_queue().map(u32::from) == Some(ring) => {
                 self.nic_control(index, ring)
             }
             Device::Net(_) => self.transmit(index, ring),

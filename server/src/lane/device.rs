@@ -247,7 +247,7 @@ impl Device {
                 _ => true,
             },
             Device::Blk(_) => true,
-            Device::Net(device) => ring % 2 == 1 || ring == u32::from(device.nic.control_queue()),
+            Device::Net(device) => ring % 2 == 1 || device.nic.control_queue().map(u32::from) == Some(ring),
         }
     }
 
