@@ -34,7 +34,11 @@ pub fn steer(header: &[u8]) -> u32 {
         hash = (hash ^ value).wrapping_mul(0x85eb_ca6b);
         hash ^= hash >> 15;
     }
-    hash
+    // A product's low bits know nothing of its factors' high ones, where the destination port is, and
+    // only the low bits choose among a few pairs: so the high ones are folded down once more.
+    hash ^= hash >> 16;
+    hash = hash.wrapping_mul(0xc2b2_ae35);
+    hash ^ hash >> 16
 }
 
 fn word(header: &[u8], at: usize) -> u16 {
@@ -70,6 +74,16 @@ mod tests {
         assert_eq!(steer(&udp(1000, 0x2000, false)), steer(&udp(1001, 0x0010, false)));
         for pairs in [2, 4, 8] {
             let hit: BTreeSet<u32> = (1000..1064).map(|port| steer(&udp(port, 0, false)) % pairs).collect();
+            assert_eq!(hit.len(), pairs as usize);
+            // The answers of one server: only the destination port differs, and a Linux client connects
+            // from even ones.
+            let answer = |port: u16| {
+                let mut frame = udp(53, 0, false);
+                frame[36..38].copy_from_slice(&port.to_be_bytes());
+                frame
+            };
+            let hit: BTreeSet<u32> =
+                (32768..32832).step_by(2).map(|port| steer(&answer(port)) % pairs).collect();
             assert_eq!(hit.len(), pairs as usize);
         }
         for len in 0..46 {
