@@ -42,12 +42,23 @@ impl VerifiedWrites {
         format!(
             "fio --name=verify --filename={} --rw=randwrite --bs=4k --size={}m --iodepth={} --ioengine=libaio --direct=1 \
              --verify=crc32c --verify_write_sequence=1 --do_verify=1 --verify_fatal=0 --continue_on_error=all --loops={} \
-             --output-format=json --output={} 2>&1",
+             --output-format=json --output={}",
             self.device,
             self.region_mib,
             self.depth,
             self.passes,
             self.report()
+        )
+    }
+
+    /// The same from each of the guest's first processors at once, each with a region of its own: so
+    /// that every queue of a device that has one for each processor gets requests.
+    pub fn command_on_each(&self, processors: u32) -> String {
+        format!(
+            "{} --numjobs={processors} --offset_increment={}m --cpus_allowed=0-{} --cpus_allowed_policy=split",
+            self.command(),
+            self.region_mib,
+            processors - 1
         )
     }
 
@@ -94,9 +105,10 @@ impl VerifiedWrites {
 fn read_verdict(report: &str, output: &str) -> Result<Verdict> {
     let json = report.find('{').map_or("", |at| &report[at..]);
     let report: Value = serde_json::from_str(json).during(format!("reading fio's report {output}"))?;
-    let job = report["jobs"].get(0).during("fio's report has no job")?;
+    let jobs = report["jobs"].as_array().filter(|jobs| !jobs.is_empty()).during("fio's report has no job")?;
     let count = |value: &Value| value.as_u64().unwrap_or(0);
-    let done = count(&job["write"]["total_ios"]) + count(&job["read"]["total_ios"]);
+    let done =
+        jobs.iter().map(|job| count(&job["write"]["total_ios"]) + count(&job["read"]["total_ios"])).sum();
     let mut wrong_blocks = 0;
     let mut wrong_bytes = 0;
     for line in output.lines().filter(|line| line.contains("verify: ") && line.contains("length ")) {
@@ -105,7 +117,8 @@ fn read_verdict(report: &str, output: &str) -> Result<Verdict> {
         wrong_bytes += length.unwrap_or(4096);
         wrong_blocks += 1;
     }
-    let errors = count(&job["total_err"]).max(u64::from(count(&job["error"]) != 0));
+    let failed = |job: &Value| count(&job["total_err"]).max(u64::from(count(&job["error"]) != 0));
+    let errors: u64 = jobs.iter().map(failed).sum();
     let io_errors = errors.saturating_sub(wrong_blocks);
     if errors > 0 && wrong_blocks == 0 {
         return Ok(Verdict { done, io_errors: errors, wrong_bytes: 0 });
@@ -190,5 +203,10 @@ mod tests {
         assert!(!verdict.clean());
         let clean = read_verdict(r#"{"jobs": [{"error": 0, "total_err": 0, "write": {"total_ios": 1}, "read": {"total_ios": 1}}]}"#, "").unwrap();
         assert!(clean.clean());
+        // The errors of the second of two jobs count.
+        let job = r#"{"error": 0, "write": {"total_ios": 3}, "read": {"total_ios": 1}}"#;
+        let failed = r#"{"error": 5, "total_err": 2, "write": {"total_ios": 1}, "read": {"total_ios": 0}}"#;
+        let both = read_verdict(&format!("{{\"jobs\": [{job}, {failed}]}}"), "").unwrap();
+        assert_eq!(both, Verdict { done: 5, io_errors: 2, wrong_bytes: 0 });
     }
 }

@@ -108,6 +108,17 @@ impl Site {
         self.slot(vm, slot, Device::Nic { network: network.into(), mac, queues })
     }
 
+    /// Gives every slot of a VM this many pairs or request queues.
+    pub fn queues(mut self, vm: &str, count: u16) -> Site {
+        let slots = self.vms.iter_mut().filter(|v| v.name == vm).flat_map(|v| &mut v.slots);
+        for slot in slots {
+            match &mut slot.device {
+                Device::Disk { queues, .. } | Device::Nic { queues, .. } => *queues = count,
+            }
+        }
+        self
+    }
+
     fn slot(mut self, vm: &str, slot: &str, device: Device) -> Site {
         if self.find(vm).is_none() {
             self.vms.push(Vm { name: vm.into(), slots: Vec::new() });

@@ -124,7 +124,7 @@ fn filesystem(guest: &Guest, device: &str, kind: &str) -> Result<()> {
 }
 
 /// The kernel has complained about no device.
-fn no_errors(guest: &Guest) -> Result<()> {
+pub fn no_errors(guest: &Guest) -> Result<()> {
     let log = guest.check("dmesg | grep -E 'I/O error|Medium Error|Hardware Error|blocked for more than|BUG:|Call Trace' | grep -v nvme || true")?;
     ensure!(log.trim().is_empty(), "the guest's kernel says: {log}");
     Ok(())

@@ -3,6 +3,7 @@
 
 mod disk;
 mod life;
+mod multi;
 mod net;
 mod space;
 
@@ -85,6 +86,16 @@ pub const ALL: &[Case] = &[
         "memory-hotplug",
         "memory is plugged in and out while writes run: the memory map changes under them",
         life::memory_hotplug,
+    ),
+    own(
+        "multi-queue",
+        "two processors and two queues of each device: every queue works, also after a kill of the worker",
+        multi::multi_queue,
+    ),
+    own(
+        "packed",
+        "packed rings on all three devices, under verified load and kills of the worker",
+        multi::packed,
     ),
     own("crash-scsi", "the worker is killed under verified writes on virtio-scsi", crash_scsi),
     own("crash-blk", "the same on virtio-blk", crash_blk),
