@@ -656,8 +656,10 @@ impl Slot {
         let Some(queue) = ring.queue.take() else { return };
         let base = queue.base();
         drop(queue);
-        // If the ring is not in memory any more, it goes on from here when it is again.
+        // If the ring is not in memory any more, it goes on from here when it is again. It is in the
+        // ledger before `set_up` empties the table that a successor would go by otherwise.
         self.link.session.paused(index, base);
+        self.link.save();
         self.rings[index as usize].queue = self.set_up(index, base, false);
     }
 
