@@ -13,6 +13,7 @@ pub mod process;
 pub mod ring;
 pub mod socket;
 pub mod tap;
+pub mod tcp;
 pub mod wait;
 
 pub use buffer::Buffer;
