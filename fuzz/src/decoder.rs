@@ -51,7 +51,9 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
                             let bytes = check_operation(operation, &facts);
                             match operation {
                                 Operation::Read(_) => assert_eq!(bytes, data_in),
-                                Operation::Write { .. } | Operation::WriteSame { .. } => {
+                                Operation::Write { .. }
+                                | Operation::WriteAtomic { .. }
+                                | Operation::WriteSame { .. } => {
                                     assert_eq!(bytes, data_out);
                                 }
                                 _ => {}

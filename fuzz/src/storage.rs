@@ -22,6 +22,7 @@ pub fn facts(input: &mut Unstructured<'_>) -> Result<Facts> {
         } else {
             None
         },
+        atomic: None,
         identity: Identity { naa: [0x60; 16], serial: "fuzz".into(), name: "fuzz".into() },
     })
 }
@@ -29,7 +30,9 @@ pub fn facts(input: &mut Unstructured<'_>) -> Result<Facts> {
 /// An operation's blocks lie within the volume; the number of its data bytes.
 pub fn check_operation(operation: Operation, facts: &Facts) -> u64 {
     let (extent, bytes) = match operation {
-        Operation::Read(extent) | Operation::Write { extent, .. } => (extent, extent.len_bytes()),
+        Operation::Read(extent) | Operation::Write { extent, .. } | Operation::WriteAtomic { extent, .. } => {
+            (extent, extent.len_bytes())
+        }
         Operation::WriteSame { extent, .. } => (extent, u64::from(facts.block_size)),
         Operation::Discard(extent) | Operation::WriteZeroes { extent, .. } => (extent, 0),
         Operation::Flush => return 0,

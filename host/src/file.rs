@@ -71,6 +71,22 @@ pub fn make_direct(file: &File, offset_max: u32) -> io::Result<Option<Alignment>
     }
 }
 
+/// Lengths that the kernel writes to this file all or nothing, whenever the power is cut
+/// (`WriteFlags::atomic`): powers of two from `min` to `max` bytes, at multiples of themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AtomicUnits {
+    pub min: u32,
+    pub max: u32,
+}
+
+/// `None`: none. Linux 6.11 or newer knows for block devices, and 6.13 for files.
+pub fn atomic_units(file: &File) -> io::Result<Option<AtomicUnits>> {
+    let found = statx(file, libc::STATX_WRITE_ATOMIC)?;
+    let (min, max) = (found.stx_atomic_write_unit_min, found.stx_atomic_write_unit_max);
+    let told = found.stx_mask & libc::STATX_WRITE_ATOMIC != 0 && min > 0 && min <= max;
+    Ok((told && min.is_power_of_two() && max.is_power_of_two()).then_some(AtomicUnits { min, max }))
+}
+
 fn control(file: &File, command: i32, argument: i32) -> io::Result<i32> {
     // SAFETY: the commands used here take and return numbers.
     match unsafe { libc::fcntl(file.as_raw_fd(), command, argument) } {

@@ -5,6 +5,7 @@
 mod buffer;
 pub mod errno;
 pub mod event;
+pub mod extents;
 pub mod file;
 pub mod map;
 pub mod memfd;

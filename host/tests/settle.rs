@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use host::Buffer;
 use host::map::Mapping;
-use host::ring::{Pin, Ring, settle};
+use host::ring::{Pin, Ring, WriteFlags, settle};
 use request::Span;
 use standpipe_host as host;
 
@@ -64,7 +64,15 @@ fn work(path: &Path, direct: bool, keeper: &UnixStream) -> ! {
         match tag % 32 {
             30 => ring.sync(client, tag, &file, true),
             31 => ring.allocate(client, tag, &file, host::file::PUNCH_HOLE, offset, u64::from(CHUNK)),
-            _ => ring.write(client, tag, &file, offset, &memory, &span, tag % 8 == 0),
+            _ => ring.write(
+                client,
+                tag,
+                &file,
+                offset,
+                &memory,
+                &span,
+                WriteFlags { dsync: tag % 8 == 0, atomic: false },
+            ),
         }
         ring.submit().expect("the ring works");
     }

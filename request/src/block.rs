@@ -49,6 +49,46 @@ pub struct Discard {
     pub zeroes: bool,
 }
 
+/// Writes that a power cut finds either done or not begun, whatever their length: those whose first
+/// block is a multiple of `alignment`, and whose length is one of `granularity` and at most `max`.
+///
+/// That a write is never seen half done by somebody else is no affair of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Atomic {
+    pub max: Blocks,
+    pub alignment: Blocks,
+    pub granularity: Blocks,
+}
+
+impl Atomic {
+    /// Whether the promise is given for a write of these blocks.
+    pub fn covers(&self, extent: Extent) -> bool {
+        extent.first.0.is_multiple_of(self.alignment.0.max(1))
+            && extent.count.0.is_multiple_of(self.granularity.0.max(1))
+            && extent.count <= self.max
+    }
+}
+
+/// Whether blocks have a place in the store (SBC-4 4.7.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provisioning {
+    /// They have a place, or nobody can say.
+    Mapped,
+    /// They have none, and read as zeroes; a write may find the store full.
+    Deallocated,
+    /// A place is kept for them, and they read as zeroes.
+    Anchored,
+}
+
+/// Blocks one behind the other that are alike. What follows may be like them too: a store says
+/// no more at a time than it finds out quickly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// At least one.
+    pub blocks: Blocks,
+    pub state: Provisioning,
+}
+
 /// How a volume is named to guests; stable over restarts and hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -64,7 +104,7 @@ pub struct Identity {
 /// What is true of a volume. Data, not methods: a new fact breaks every place that builds one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// Logical block size in bytes: 512 or 4096.
+    /// Logical block size in bytes: 512, 2048 or 4096.
     pub block_size: u32,
     /// Capacity in logical blocks.
     pub blocks: Blocks,
@@ -78,6 +118,8 @@ pub struct Facts {
     pub write_cache: bool,
     /// `None`: the backend cannot give space back.
     pub discard: Option<Discard>,
+    /// `None`: of a write of more than one physical block a power cut may leave a part.
+    pub atomic: Option<Atomic>,
     pub identity: Identity,
 }
 
@@ -105,12 +147,17 @@ impl Facts {
 }
 
 /// Work for a backend. Data travels beside it as spans whose total is the extent's bytes
-/// (`Read`, `Write`), one logical block (`WriteSame`), or nothing.
+/// (`Read`, `Write`, `WriteAtomic`), one logical block (`WriteSame`), or nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     Read(Extent),
     /// `fua`: on stable storage before it ends.
     Write {
+        extent: Extent,
+        fua: bool,
+    },
+    /// All of it or nothing is there after a power cut, and `Facts::atomic` covers it.
+    WriteAtomic {
         extent: Extent,
         fua: bool,
     },
@@ -192,6 +239,7 @@ mod tests {
             rotational: false,
             write_cache: true,
             discard: None,
+            atomic: None,
             identity: Identity { naa: [0; 16], serial: String::new(), name: String::new() },
         }
     }
@@ -203,5 +251,12 @@ mod tests {
         assert!(facts.extent(Lba(100), Blocks(0)).is_some());
         assert!(facts.extent(Lba(99), Blocks(2)).is_none());
         assert!(facts.extent(Lba(u64::MAX), Blocks(2)).is_none());
+    }
+    #[test]
+    fn an_atomic_write_has_the_alignment_the_granularity_and_the_length() {
+        let atomic = Atomic { max: Blocks(8), alignment: Blocks(4), granularity: Blocks(2) };
+        let covers = |first, count| atomic.covers(facts().extent(Lba(first), Blocks(count)).unwrap());
+        assert!(covers(4, 2) && covers(8, 8) && covers(0, 6));
+        assert!(!covers(2, 2) && !covers(4, 3) && !covers(4, 10));
     }
 }

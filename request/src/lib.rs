@@ -14,7 +14,9 @@ mod frame;
 mod span;
 mod time;
 
-pub use block::{Blocks, Discard, Extent, Facts, Identity, Lba, Operation, Status};
+pub use block::{
+    Atomic, Blocks, Discard, Extent, Facts, Identity, Lba, Operation, Provisioning, Run, Status,
+};
 pub use frame::{CHECKSUM_NONE, Facts as FrameFacts, Gso, Mac, Rewrite};
 pub use span::{Address, Span, advance, cut, total};
 pub use time::Instant;

@@ -89,6 +89,7 @@ pub fn facts(blocks: u64) -> Facts {
         rotational: false,
         write_cache: true,
         discard: Some(Discard { granularity: Blocks(1), zeroes: true }),
+        atomic: None,
         identity: Identity { naa: [0x30; 16], serial: "sim".into(), name: "sim".into() },
     }
 }

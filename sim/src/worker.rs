@@ -445,7 +445,7 @@ impl ScsiDevice {
         };
         let spans: &[Span] = match operation {
             Operation::Read(_) => pending.work.task.data_in(&pending.chain),
-            Operation::Write { .. } | Operation::WriteSame { .. } => {
+            Operation::Write { .. } | Operation::WriteAtomic { .. } | Operation::WriteSame { .. } => {
                 pending.work.task.data_out(&pending.chain)
             }
             _ => &[],

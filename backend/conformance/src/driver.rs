@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use disk::{Data, Disk};
 use guest_memory::Memory;
-use request::{Blocks, Extent, Facts, Instant, Lba, Operation, Span, Status};
+use request::{Blocks, Extent, Facts, Instant, Lba, Operation, Provisioning, Run, Span, Status};
 
 /// What memory is filled with where a disk has no business.
 const UNTOUCHED: u8 = 0xee;
@@ -214,6 +214,37 @@ impl<'a> Driver<'a> {
         let bytes = self.random_bytes(extent.len_bytes());
         assert_eq!(self.run(Operation::Write { extent, fua }, &bytes, shape), Status::Good);
         self.keep(first, count, &bytes);
+    }
+
+    pub(crate) fn write_atomic(&mut self, first: Lba, count: Blocks, shape: &[u32], fua: bool) {
+        let extent = self.extent(first, count);
+        let bytes = self.random_bytes(extent.len_bytes());
+        assert_eq!(self.run(Operation::WriteAtomic { extent, fua }, &bytes, shape), Status::Good);
+        self.keep(first, count, &bytes);
+    }
+
+    pub(crate) fn allocation(&mut self, from: Lba) -> Run {
+        let run = self.disk.allocation(from);
+        let end = from.0 + run.blocks.0;
+        assert!(run.blocks.0 > 0 && end <= self.disk.facts().blocks.0, "{run:?} from {from:?}");
+        run
+    }
+
+    /// From the first block to the last: what has no place in the store, or was not written, is zero.
+    pub(crate) fn compare_places(&mut self) {
+        let mut at = Lba(0);
+        while at < Lba(self.disk.facts().blocks.0) {
+            let run = self.allocation(at);
+            let range = self.range(at, run.blocks);
+            if run.state != Provisioning::Mapped {
+                let data = self.copy[range.clone()].iter().zip(&self.unknown[range]);
+                assert!(
+                    data.into_iter().all(|(byte, unknown)| *byte == 0 || *unknown),
+                    "{run:?} from {at:?}"
+                );
+            }
+            at.0 += run.blocks.0;
+        }
     }
 
     /// A write that `finish` waits for.

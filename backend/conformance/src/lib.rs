@@ -8,7 +8,7 @@ mod driver;
 
 use disk::Disk;
 use driver::{Driver, Random};
-use request::{Blocks, Discard, Facts, Identity, Instant, Lba, Operation, Status};
+use request::{Atomic, Blocks, Discard, Facts, Identity, Instant, Lba, Operation, Provisioning, Status};
 
 /// The disk under test, and what its tests know about it.
 pub struct Subject<'a> {
@@ -20,6 +20,8 @@ pub struct Subject<'a> {
     pub keeps_data: bool,
     /// Bytes that it takes from its store, where that can be told.
     pub allocated: Option<&'a dyn Fn() -> u64>,
+    /// It knows which of its blocks have a place in the store.
+    pub tells_holes: bool,
     /// Makes the backing as long as this, where that can be done.
     pub grow: Option<&'a dyn Fn(u64)>,
 }
@@ -29,11 +31,11 @@ pub struct Subject<'a> {
 /// # Panics
 /// If the disk breaks its contract.
 pub fn check(subject: Subject<'_>) {
-    let Subject { disk, pump, keeps_data, allocated, grow } = subject;
+    let Subject { disk, pump, keeps_data, allocated, tells_holes, grow } = subject;
     let facts = disk.facts().clone();
     assert!(facts.capacity_bytes() >= 8 << 20, "the suite needs 8 MiB");
     assert!(!facts.read_only, "see `check_read_only`");
-    assert!(matches!(facts.block_size, 512 | 4096));
+    assert!(matches!(facts.block_size, 512 | 2048 | 4096));
     if let Some(discard) = facts.discard {
         assert!(discard.granularity.0 > 0);
     }
@@ -44,8 +46,11 @@ pub fn check(subject: Subject<'_>) {
     many_in_flight_each_end_once(&mut driver, &facts);
     zeroes_and_repeats(&mut driver, &facts);
     discards(&mut driver, &facts, allocated);
+    atomic_writes(&mut driver, &facts);
+    places(&mut driver, &facts, tells_holes);
     anything_in_any_order(&mut driver, &facts);
     driver.compare_all();
+    driver.compare_places();
     if let Some(grow) = grow {
         growth_is_seen(&mut driver, &facts, grow);
     }
@@ -89,6 +94,7 @@ pub fn facts(block_size: u32, bytes: u64) -> Facts {
         rotational: false,
         write_cache: true,
         discard: Some(Discard { granularity: Blocks(1), zeroes: true }),
+        atomic: Some(Atomic { max: Blocks(16), alignment: Blocks(2), granularity: Blocks(2) }),
         identity: identity(),
     }
 }
@@ -200,6 +206,50 @@ fn discards(driver: &mut Driver<'_>, facts: &Facts, allocated: Option<&dyn Fn() 
     }
 }
 
+/// Of every length that is promised, in one piece and in many, wherever memory lies.
+fn atomic_writes(driver: &mut Driver<'_>, facts: &Facts) {
+    let Some(atomic) = facts.atomic else { return };
+    assert!(atomic.max.0 > 0 && atomic.granularity.0 > 0 && atomic.alignment.0 > 0);
+    let mut count = atomic.granularity;
+    while count <= atomic.max {
+        for (turn, shape) in [&[][..], &[512], &[1000, 24]].into_iter().enumerate() {
+            for skew in [0, 512, 1] {
+                driver.skew(skew);
+                let first = Lba(atomic.alignment.0 * (3 + turn as u64));
+                driver.write_atomic(first, count, shape, turn == 1);
+                driver.compare(Lba(0), Blocks(first.0 + count.0 + 1), &[]);
+            }
+        }
+        count.0 += atomic.granularity.0;
+    }
+    driver.skew(0);
+}
+
+fn places(driver: &mut Driver<'_>, facts: &Facts, tells_holes: bool) {
+    let mebibyte = Blocks((1 << 20) / u64::from(facts.block_size));
+    let middle = Lba(mebibyte.0 + mebibyte.0 / 2);
+    for quarter in 0..4 {
+        driver.write(Lba(quarter * mebibyte.0), mebibyte, &[], false);
+    }
+    assert_eq!(driver.allocation(middle).state, Provisioning::Mapped);
+    driver.compare_places();
+    driver.write_zeroes(Lba(mebibyte.0), mebibyte, false, false);
+    assert_ne!(driver.allocation(middle).state, Provisioning::Deallocated, "the space was not let go");
+    driver.compare_places();
+    if let Some(discard) = facts.discard {
+        driver.discard(Lba(mebibyte.0), mebibyte, discard.zeroes);
+        let run = driver.allocation(middle);
+        if tells_holes {
+            assert_eq!(run.state, Provisioning::Deallocated);
+            assert!(run.blocks.0 >= mebibyte.0 / 4, "{run:?}");
+        }
+        // A part of the hole has a place again, and the block beside it has what it had.
+        driver.write(middle, Blocks(1), &[], false);
+        assert_eq!(driver.allocation(middle).state, Provisioning::Mapped);
+    }
+    driver.compare_places();
+}
+
 fn anything_in_any_order(driver: &mut Driver<'_>, facts: &Facts) {
     let mut random = Random::new(0x5eed);
     for _ in 0..600 {
@@ -207,7 +257,7 @@ fn anything_in_any_order(driver: &mut Driver<'_>, facts: &Facts) {
         let first = Lba(random.below(facts.blocks.0.min(2000) - count.0));
         let fua = random.below(4) == 0;
         driver.skew([0, 0, 512, 1][random.below(4) as usize]);
-        match random.below(8) {
+        match random.below(9) {
             0 | 1 => driver.write(first, count, &[], fua),
             2 => driver.write(first, count, &[random.below(5000) as u32 + 1], fua),
             3 => driver.write_zeroes(first, count, random.below(2) == 0, fua),
@@ -217,6 +267,7 @@ fn anything_in_any_order(driver: &mut Driver<'_>, facts: &Facts) {
                 None => continue,
             },
             6 => assert_eq!(driver.run(Operation::Flush, &[], &[]), Status::Good),
+            7 => drop(driver.allocation(first)),
             _ => driver.compare(first, count, &[random.below(9000) as u32 + 1]),
         }
     }

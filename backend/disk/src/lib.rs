@@ -15,6 +15,8 @@
 //!   is with every disk: only a `Flush` promises something, and only about writes that had ended
 //!   before it was submitted.
 //!
+//! * A `WriteAtomic` is one that `Facts::atomic` covers: another is a bug of ours too.
+//!
 //! # When to poll
 //!
 //! Once after each turn that submitted to it (some requests end without asking anybody), whenever
@@ -29,7 +31,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 
 use guest_memory::Memory;
-use request::{Facts, Instant, Operation, Span, Status};
+use request::{Facts, Instant, Lba, Operation, Run, Span, Status};
 
 /// The bytes of a request, as places in a guest's memory.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +58,10 @@ pub trait Disk {
     /// that is smaller than it was promised to be is a fault and not a new capacity: requests end
     /// with `NotReady` until it has its size again.
     fn resize(&mut self) -> bool;
+
+    /// Whether the blocks from `from` on, which lies within the volume, have a place in the store.
+    /// The answer is quick, may cost a system call, and is about what had ended before.
+    fn allocation(&mut self, from: Lba) -> Run;
 
     /// What went wrong first since this was asked last, with place, operation and reason. For the
     /// operator: a guest never sees it.

@@ -37,6 +37,8 @@ impl Loop {
         Options {
             path: self.device.clone(),
             read_only: false,
+            block_size: None,
+            physical_block_size: None,
             identity: conformance::identity(),
             patience: Duration::from_secs(1),
         }
@@ -76,6 +78,7 @@ fn conforms_on_a_loop_device() {
             pump: &mut || turn(&ring),
             keeps_data: true,
             allocated: Some(&|| file::allocated(&std::fs::File::open(&device.backing).unwrap()).unwrap()),
+            tells_holes: false,
             grow: Some(&|bytes| {
                 std::fs::OpenOptions::new()
                     .write(true)

@@ -13,7 +13,7 @@ use alloc::string::String;
 use core::time::Duration;
 
 use disk::{Data, Disk};
-use request::{Facts, Instant, Operation, Status};
+use request::{Facts, Instant, Lba, Operation, Run, Status};
 
 pub struct DiskDelay<D> {
     inner: D,
@@ -77,6 +77,10 @@ impl<D: Disk> Disk for DiskDelay<D> {
         self.inner.resize()
     }
 
+    fn allocation(&mut self, from: Lba) -> Run {
+        self.inner.allocation(from)
+    }
+
     fn take_cause(&mut self) -> Option<String> {
         self.inner.take_cause()
     }
@@ -109,6 +113,7 @@ mod tests {
             },
             keeps_data: true,
             allocated: None,
+            tells_holes: true,
             grow: None,
         });
     }

@@ -15,7 +15,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use disk::{Data, Disk};
-use request::{Blocks, Facts, Instant, Operation, Span, Status};
+use request::{Blocks, Facts, Instant, Lba, Operation, Run, Span, Status};
 
 /// How often what happens, each in parts of 65,536 of the requests that it can happen to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -141,6 +141,10 @@ impl<D: Disk> Disk for DiskFaulty<D> {
         self.inner.resize()
     }
 
+    fn allocation(&mut self, from: Lba) -> Run {
+        self.inner.allocation(from)
+    }
+
     fn take_cause(&mut self) -> Option<String> {
         self.cause.take().or_else(|| self.inner.take_cause())
     }
@@ -152,7 +156,6 @@ mod tests {
     use conformance::{Subject, check, facts};
     use disk_memory::{DiskMemory, Medium};
     use guest_memory::Memory;
-    use request::Lba;
 
     fn disk(rates: Rates) -> (Medium, DiskFaulty<DiskMemory>) {
         let medium = Medium::new(facts(512, 16 << 20), 5);
@@ -167,6 +170,7 @@ mod tests {
             pump: &mut Instant::default,
             keeps_data: true,
             allocated: None,
+            tells_holes: true,
             grow: None,
         });
     }

@@ -32,8 +32,15 @@ fn main() {
 fn measure(path: PathBuf, depth: u32, time: Duration) -> Result<(), Box<dyn std::error::Error>> {
     let ring = Rc::new(Ring::new(depth.max(1))?);
     let identity = Identity { naa: [0; 16], serial: String::new(), name: String::new() };
-    let options =
-        Options { path, read_only: true, block_size: 4096, direct: true, identity, patience: Duration::ZERO };
+    let options = Options {
+        path,
+        read_only: true,
+        block_size: 4096,
+        physical_block_size: None,
+        direct: true,
+        identity,
+        patience: Duration::ZERO,
+    };
     let mut disk = DiskFile::open(Rc::clone(&ring), options)?;
     let blocks = disk.facts().blocks.0;
     let memory = Memory::anonymous(depth as usize * 4096);

@@ -6,12 +6,16 @@
 //! of the file system), so the volume always says that it has a write cache, and a flush is an
 //! fdatasync.
 //!
+//! A volume whose blocks are smaller than what the file system's direct I/O takes (512-byte blocks on a
+//! disk of 4096, mostly) uses the page cache as well: it reads the rest of a block before it writes
+//! one, and keeps two writes into one block apart, which is what a disk of that kind does inside.
+//!
 //! The transfers themselves are in [`disk_ring`].
 
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -19,15 +23,18 @@ use disk::{Data, Disk};
 use disk_ring::{Backing, DiscardBy, DiskRing};
 use host::file::{self, Kind};
 use host::ring::{Client, Ring};
-use request::{Blocks, Discard, Facts, Identity, Instant, Operation, Status};
+use request::{Blocks, Discard, Facts, Identity, Instant, Lba, Operation, Run, Status};
 
 /// What to open, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub path: PathBuf,
     pub read_only: bool,
-    /// 512 or 4096.
+    /// 512, 2048 or 4096. A file whose length is no multiple of it has bytes behind its last block
+    /// that are not part of the volume.
     pub block_size: u32,
+    /// What guests are told to align to, if not the file system's own block: 512 or 4096.
+    pub physical_block_size: Option<u32>,
     /// Without the page cache, if the file system can.
     pub direct: bool,
     pub identity: Identity,
@@ -47,8 +54,10 @@ pub enum OpenError {
     InUse { path: PathBuf },
     #[error("{}: {bytes} bytes are less than one block of {block_size}", path.display())]
     TooSmall { path: PathBuf, bytes: u64, block_size: u32 },
-    #[error("block size {0} is neither 512 nor 4096")]
+    #[error("block size {0} is none of 512, 2048 and 4096")]
     BlockSize(u32),
+    #[error("physical block size {physical} is not a power of two from the block size {block_size} to 65536")]
+    PhysicalBlockSize { physical: u32, block_size: u32 },
 }
 
 /// A volume in a raw file.
@@ -56,11 +65,10 @@ pub struct DiskFile(DiskRing);
 
 impl DiskFile {
     pub fn open(ring: Rc<Ring>, options: Options) -> Result<Self, OpenError> {
-        let Options { path, read_only, block_size, direct, identity, patience } = options;
-        if !matches!(block_size, 512 | 4096) {
-            return Err(OpenError::BlockSize(block_size));
+        if !matches!(options.block_size, 512 | 2048 | 4096) {
+            return Err(OpenError::BlockSize(options.block_size));
         }
-        let (backing, facts) = prepare(&path, read_only, block_size, direct, identity, patience)?;
+        let (backing, facts) = prepare(options)?;
         Ok(Self(DiskRing::new(ring, backing, facts)))
     }
 
@@ -80,42 +88,43 @@ impl DiskFile {
     }
 }
 
-fn prepare(
-    path: &Path,
-    read_only: bool,
-    block_size: u32,
-    direct: bool,
-    identity: Identity,
-    patience: Duration,
-) -> Result<(Backing, Facts), OpenError> {
-    let failed = |error| OpenError::Io { path: path.to_path_buf(), error };
-    let file = file::open(path, read_only, false).map_err(failed)?;
+fn prepare(options: Options) -> Result<(Backing, Facts), OpenError> {
+    let Options { path, read_only, block_size, physical_block_size, direct, identity, patience } = options;
+    let failed = |error| OpenError::Io { path: path.clone(), error };
+    let file = file::open(&path, read_only, false).map_err(failed)?;
     if file::kind(&file).map_err(failed)? != Kind::File {
-        return Err(OpenError::NotAFile { path: path.to_path_buf() });
+        return Err(OpenError::NotAFile { path });
     }
     if !file::lock(&file, read_only, patience).map_err(failed)? {
-        return Err(OpenError::InUse { path: path.to_path_buf() });
+        return Err(OpenError::InUse { path });
     }
     let bytes = file::size(&file).map_err(failed)?;
     let blocks = Blocks(bytes / u64::from(block_size));
     if blocks.0 == 0 {
-        return Err(OpenError::TooSmall { path: path.to_path_buf(), bytes, block_size });
+        return Err(OpenError::TooSmall { path, bytes, block_size });
     }
     let direct = if direct { file::make_direct(&file, block_size).map_err(failed)? } else { None };
     let punches = !read_only && file::punches_holes(&file).map_err(failed)?;
     // A power of two on every file system known; the guest's physical block and the unit of holes.
     let unit = file::block(&file).map_err(failed)?.clamp(block_size, 64 << 10).next_power_of_two();
-    let physical = (unit.min(4096) / block_size).trailing_zeros() as u8;
+    let physical = physical_block_size.unwrap_or(unit.min(4096).max(block_size));
+    let physical_exponent = disk_ring::physical_exponent(physical, block_size)
+        .ok_or(OpenError::PhysicalBlockSize { physical, block_size })?;
+    let atomic = match read_only {
+        true => None,
+        false => disk_ring::promise(&file, direct.is_some(), block_size).map_err(failed)?,
+    };
     let facts = Facts {
         block_size,
         blocks,
-        physical_exponent: physical,
+        physical_exponent,
         optimal: Blocks(0),
         read_only,
         rotational: file::is_rotational(&file).map_err(failed)?.unwrap_or(false),
         write_cache: true,
         discard: punches
             .then_some(Discard { granularity: Blocks(u64::from(unit / block_size)), zeroes: true }),
+        atomic,
         identity,
     };
     let backing = Backing {
@@ -123,6 +132,8 @@ fn prepare(
         name: path.display().to_string(),
         direct,
         discard: if punches { DiscardBy::Hole } else { DiscardBy::Nothing },
+        allocates: true,
+        tells_holes: true,
         may_be_truncated: true,
     };
     Ok((backing, facts))
@@ -147,6 +158,10 @@ impl Disk for DiskFile {
 
     fn resize(&mut self) -> bool {
         self.0.resize()
+    }
+
+    fn allocation(&mut self, from: Lba) -> Run {
+        self.0.allocation(from)
     }
 
     fn take_cause(&mut self) -> Option<String> {

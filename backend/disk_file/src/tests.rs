@@ -1,6 +1,7 @@
 use super::*;
 
 use std::fs::{File, OpenOptions};
+use std::path::Path;
 use std::sync::Arc;
 
 use conformance::{Subject, check, check_read_only};
@@ -29,6 +30,7 @@ impl Scratch {
             path: self.0.clone(),
             read_only: false,
             block_size,
+            physical_block_size: None,
             direct,
             identity: conformance::identity(),
             patience: Duration::ZERO,
@@ -68,6 +70,7 @@ fn conforms(scratch: &Scratch, block_size: u32, direct: bool) -> bool {
         pump: &mut || turn(&ring),
         keeps_data: true,
         allocated: Some(&|| file::allocated(&File::open(path).unwrap()).unwrap()),
+        tells_holes: true,
         grow: Some(&|bytes| scratch.set_len(bytes)),
     });
     is_direct
@@ -118,7 +121,7 @@ fn a_volume_in_use_is_refused_with_a_message() {
     DiskFile::open(ring(), scratch.options(512, true)).unwrap();
 
     let error = DiskFile::open(ring(), scratch.options(1024, true)).err().unwrap();
-    assert_eq!(error.to_string(), "block size 1024 is neither 512 nor 4096");
+    assert_eq!(error.to_string(), "block size 1024 is none of 512, 2048 and 4096");
     scratch.set_len(511);
     let error = DiskFile::open(ring(), scratch.options(512, true)).err().unwrap();
     assert!(error.to_string().ends_with("511 bytes are less than one block of 512"), "{error}");

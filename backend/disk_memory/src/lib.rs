@@ -2,8 +2,8 @@
 //!
 //! The [`Medium`] is the drive; a [`DiskMemory`] is one worker's way to it. A worker that dies leaves
 //! what it had started with the medium, as a killed process leaves it with the kernel: the successor
-//! calls [`Medium::settle`], which does some of it and cancels the rest. A power cut loses any subset
-//! of the blocks that were written and not flushed.
+//! calls [`Medium::settle`], which does some of it, some in part, and cancels the rest. A power cut
+//! loses any subset of the blocks that were written and not flushed, but of an atomic write all or none.
 //!
 //! Everything is decided by the seed that the medium was made with.
 
@@ -17,7 +17,7 @@ mod medium;
 use alloc::string::String;
 
 use disk::{Data, Disk};
-use request::{Facts, Instant, Operation, Status};
+use request::{Facts, Instant, Lba, Operation, Run, Status};
 
 pub use medium::Medium;
 
@@ -59,6 +59,10 @@ impl Disk for DiskMemory {
         let changed = facts.blocks != self.facts.blocks;
         self.facts = facts;
         changed
+    }
+
+    fn allocation(&mut self, from: Lba) -> Run {
+        self.medium.run_at(from)
     }
 
     fn take_cause(&mut self) -> Option<String> {

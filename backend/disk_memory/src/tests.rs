@@ -16,6 +16,7 @@ fn conforms() {
             pump: &mut Instant::default,
             keeps_data: true,
             allocated: None,
+            tells_holes: true,
             grow: Some(&grow),
         });
     }

@@ -10,7 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use disk::{Data, Disk};
-use request::{Facts, Instant, Operation, Status};
+use request::{Blocks, Facts, Instant, Lba, Operation, Provisioning, Run, Status};
 
 pub struct DiskNull {
     facts: Facts,
@@ -51,6 +51,11 @@ impl Disk for DiskNull {
 
     fn resize(&mut self) -> bool {
         false
+    }
+
+    fn allocation(&mut self, from: Lba) -> Run {
+        let blocks = Blocks(self.facts.blocks.0.saturating_sub(from.0));
+        Run { blocks, state: Provisioning::Mapped }
     }
 
     fn take_cause(&mut self) -> Option<String> {

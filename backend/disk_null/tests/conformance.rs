@@ -9,6 +9,7 @@ fn conforms() {
         pump: &mut Instant::default,
         keeps_data: false,
         allocated: None,
+        tells_holes: false,
         grow: None,
     });
     let facts = Facts { read_only: true, discard: None, ..facts(4096, 64 << 20) };

@@ -28,6 +28,8 @@
 
 #![forbid(unsafe_code)]
 
+mod allocation;
+mod atomic;
 mod failure;
 mod request_table;
 mod steps;
@@ -42,9 +44,10 @@ use std::time::Duration;
 use disk::{Data, Disk};
 use guest_memory::Memory;
 use host::file::Alignment;
-use host::ring::{Client, Failure, Ring};
-use request::{Blocks, Extent, Facts, Instant, Operation, Span, Status};
+use host::ring::{Client, Failure, Ring, WriteFlags};
+use request::{Blocks, Extent, Facts, Instant, Lba, Operation, Run, Span, Status};
 
+pub use atomic::promise;
 pub use failure::{Way, status};
 use request_table::{Request, RequestTable, Step};
 
@@ -78,8 +81,20 @@ pub struct Backing {
     /// `None`: it has a page cache, and any alignment will do.
     pub direct: Option<Alignment>,
     pub discard: DiscardBy,
+    /// fallocate(2) may be asked for any of the volume's blocks; a block device takes its own only.
+    pub allocates: bool,
+    /// It knows which of its blocks have a place: a file's holes.
+    pub tells_holes: bool,
     /// A file's size may change behind our back; a block device's end is an error of its own.
     pub may_be_truncated: bool,
+}
+
+/// log2 of the logical blocks in a physical block; `None` where that is no such number.
+pub fn physical_exponent(physical: u32, block_size: u32) -> Option<u8> {
+    let fits = physical.is_power_of_two() && block_size.is_power_of_two();
+    (fits && (block_size..=64 << 10).contains(&physical))
+        // At most 16 more trailing zeroes.
+        .then(|| (physical.trailing_zeros() - block_size.trailing_zeros()) as u8)
 }
 
 /// A volume whose bytes are behind a descriptor.
@@ -106,6 +121,7 @@ pub struct DiskRing {
 impl DiskRing {
     pub fn new(ring: Rc<Ring>, backing: Backing, facts: Facts) -> Self {
         let client = ring.register();
+        let allocates = backing.allocates;
         Self {
             ring,
             client,
@@ -116,8 +132,8 @@ impl DiskRing {
             bounces_free: (0..BOUNCES).rev().collect(),
             waiting: VecDeque::new(),
             zeroes: None,
-            punches: true,
-            zeroes_ranges: true,
+            punches: allocates,
+            zeroes_ranges: allocates,
             lost: false,
             next_size_check: Instant::default(),
             size_check_out: false,
@@ -135,8 +151,11 @@ impl DiskRing {
     }
 
     /// Whether the kernel takes these pieces as they are.
-    fn is_straight(&self, memory: &Memory, spans: &[Span]) -> bool {
+    fn is_straight(&self, memory: &Memory, spans: &[Span], flags: WriteFlags) -> bool {
         let Some(alignment) = self.backing.direct else { return true };
+        if flags.atomic && spans.len() > 1 {
+            return false;
+        }
         let (memory_mask, len_mask) = (alignment.memory as usize - 1, alignment.offset as usize - 1);
         spans.iter().all(|&span| {
             // A span that is not of this memory goes the straight way, where the ring refuses it.
@@ -146,9 +165,9 @@ impl DiskRing {
         })
     }
 
-    fn transfer(&mut self, index: u32, way: Way, extent: Extent, fua: bool, data: Data<'_>) {
+    fn transfer(&mut self, index: u32, way: Way, extent: Extent, flags: WriteFlags, data: Data<'_>) {
         let offset = extent.offset_bytes();
-        if self.is_straight(data.memory, data.spans) {
+        if self.is_straight(data.memory, data.spans, flags) {
             let request = self.requests.get(index);
             request.step = Step::Straight(way);
             // What the kernel writes into guest memory is noted in the dirty log when it is done.
@@ -158,12 +177,12 @@ impl DiskRing {
             let (file, tag) = (&self.backing.file, index);
             match way {
                 Way::Read => self.ring.read(self.client, tag, file, offset, data.memory, data.spans),
-                Way::Write => self.ring.write(self.client, tag, file, offset, data.memory, data.spans, fua),
+                Way::Write => self.ring.write(self.client, tag, file, offset, data.memory, data.spans, flags),
             }
         } else {
             let request = self.requests.get(index);
             request.step = Step::Bounce(way);
-            request.fua = fua;
+            request.flags = flags;
             request.hold(data.memory, data.spans);
             self.bounce_or_wait(index);
         }
@@ -245,6 +264,7 @@ impl Disk for DiskRing {
             Operation::Read(extent) => (Some(extent), false),
             Operation::Flush => (None, false),
             Operation::Write { extent, .. }
+            | Operation::WriteAtomic { extent, .. }
             | Operation::Discard(extent)
             | Operation::WriteZeroes { extent, .. }
             | Operation::WriteSame { extent, .. } => (Some(extent), true),
@@ -268,22 +288,28 @@ impl Disk for DiskRing {
         match operation {
             Operation::Read(extent) => {
                 assert_eq!(request::total(data.spans), len, "the data of a read has the extent's bytes");
-                self.transfer(index, Way::Read, extent, false, data);
+                self.transfer(index, Way::Read, extent, WriteFlags::default(), data);
             }
             Operation::Write { extent, fua } => {
                 assert_eq!(request::total(data.spans), len, "the data of a write has the extent's bytes");
-                self.transfer(index, Way::Write, extent, fua, data);
+                self.transfer(index, Way::Write, extent, WriteFlags { dsync: fua, atomic: false }, data);
+            }
+            Operation::WriteAtomic { extent, fua } => {
+                assert_eq!(request::total(data.spans), len, "the data of a write has the extent's bytes");
+                let promised = self.facts.atomic.is_some_and(|atomic| atomic.covers(extent));
+                assert!(promised, "an atomic write is one that the facts cover");
+                self.transfer(index, Way::Write, extent, WriteFlags { dsync: fua, atomic: true }, data);
             }
             Operation::Flush => self.sync(index),
             Operation::Discard(_) => self.discard(index),
             Operation::WriteZeroes { unmap, fua, .. } => {
-                self.requests.get(index).fua = fua;
+                self.requests.get(index).flags.dsync = fua;
                 self.write_zeroes(index, unmap);
             }
             Operation::WriteSame { fua, .. } => {
                 let block = u64::from(self.facts.block_size);
                 assert_eq!(request::total(data.spans), block, "the data of a write same is one block");
-                self.requests.get(index).fua = fua;
+                self.requests.get(index).flags.dsync = fua;
                 self.write_same(index, data);
             }
         }
@@ -320,6 +346,10 @@ impl Disk for DiskRing {
             self.facts.blocks = blocks;
         }
         changed
+    }
+
+    fn allocation(&mut self, from: Lba) -> Run {
+        self.run_at(from)
     }
 
     fn take_cause(&mut self) -> Option<String> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use guest_memory::Memory;
+use host::ring::WriteFlags;
 use request::{Span, Status};
 
 use crate::failure::Way;
@@ -32,8 +33,7 @@ pub(crate) enum Step {
 pub(crate) struct Request {
     pub(crate) tag: u32,
     pub(crate) step: Step,
-    /// On stable storage before it ends.
-    pub(crate) fua: bool,
+    pub(crate) flags: WriteFlags,
     /// Of the first byte that is not done.
     pub(crate) offset: u64,
     pub(crate) left: u64,
@@ -75,7 +75,7 @@ impl RequestTable {
         let request = &mut self.requests[index as usize];
         assert!(request.step != Step::Free, "a request ends once");
         request.step = Step::Free;
-        request.fua = false;
+        request.flags = WriteFlags::default();
         request.memory = None;
         request.spans.clear();
         request.first = 0;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use disk::Data;
 use guest_memory::Memory;
 use host::errno;
-use host::ring::{Failure, Outcome};
+use host::ring::{Failure, Outcome, WriteFlags};
 use request::{Span, Status, advance};
 
 use crate::failure::Way;
@@ -56,7 +56,7 @@ impl DiskRing {
 
     /// What has no FUA of its own is followed by a flush, if it was asked for.
     fn finish_writing(&mut self, index: u32) -> Option<Status> {
-        if self.requests.get(index).fua {
+        if self.requests.get(index).flags.dsync {
             self.sync(index);
             return None;
         }
@@ -144,7 +144,8 @@ impl DiskRing {
             left -= len;
         }
         let offset = request.offset;
-        self.ring.write(self.client, index, &self.backing.file, offset, &source, &spans[..count], false);
+        let flags = WriteFlags::default();
+        self.ring.write(self.client, index, &self.backing.file, offset, &source, &spans[..count], flags);
     }
 
     /// Starts a request that needs a bounce buffer, or lets it wait for one.
@@ -194,7 +195,7 @@ impl DiskRing {
         let piece = request.left.min(u64::from(BOUNCE_BYTES)) as u32;
         request.piece = piece;
         let span = Span { offset: bounce_offset(request.bounce), len: piece, region: 0 };
-        let (offset, fua) = (request.offset, request.fua);
+        let (offset, flags) = (request.offset, request.flags);
         match way {
             Way::Read => self.ring.read(self.client, index, &self.backing.file, offset, &buffer, &[span]),
             Way::Write => {
@@ -204,7 +205,7 @@ impl DiskRing {
                     self.release_bounce(index);
                     return self.end(index, Status::Aborted);
                 }
-                self.ring.write(self.client, index, &self.backing.file, offset, &buffer, &[span], fua);
+                self.ring.write(self.client, index, &self.backing.file, offset, &buffer, &[span], flags);
             }
         }
     }

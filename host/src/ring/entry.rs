@@ -17,13 +17,21 @@ const PIECES_MAX: usize = 1024;
 /// `BLOCK_URING_CMD_DISCARD`, `_IO(0x12, 0)` in linux/blkdev.h's uapi, since Linux 6.12.
 pub(crate) const BLOCK_URING_CMD_DISCARD: u32 = 0x12 << 8;
 
+/// What a write is asked for besides writing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriteFlags {
+    /// On stable storage when it ends.
+    pub dsync: bool,
+    /// All or nothing after a power cut: for one piece of memory, without page cache, of a length and
+    /// at an offset that [`crate::file::atomic_units`] allows.
+    pub atomic: bool,
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Action {
     #[default]
     Read,
-    Write {
-        dsync: bool,
-    },
+    Write(WriteFlags),
     Sync {
         data_only: bool,
     },
@@ -101,8 +109,9 @@ impl Entry {
                     .offset(self.offset)
                     .build(),
             },
-            Action::Write { dsync } => {
-                let flags = if dsync { libc::RWF_DSYNC } else { 0 };
+            Action::Write(WriteFlags { dsync, atomic }) => {
+                let flags =
+                    if dsync { libc::RWF_DSYNC } else { 0 } | if atomic { libc::RWF_ATOMIC } else { 0 };
                 match pieces {
                     [one] => opcode::Write::new(fd, one.iov_base.cast(), one.iov_len as u32)
                         .offset(self.offset)
@@ -150,7 +159,7 @@ impl Entry {
             };
         }
         match self.action {
-            Action::Read | Action::Write { .. } => self.transferred(result as u64),
+            Action::Read | Action::Write(_) => self.transferred(result as u64),
             Action::Sync { .. } | Action::Allocate { .. } | Action::Discard { .. } => Next::Done(Ok(0)),
             Action::Size => Next::Done(Ok(self.statx.as_ref().map_or(0, |statx| statx.stx_size))),
         }
@@ -169,6 +178,10 @@ impl Entry {
         self.offset += count;
         if self.left == 0 {
             return Next::Done(Ok(self.done));
+        }
+        if matches!(self.action, Action::Write(WriteFlags { atomic: true, .. })) {
+            // The kernel does all of it or refuses; going on would make two writes of one.
+            return Next::Done(Err(Failure::Errno(libc::EIO)));
         }
         let mut count = count as usize;
         while let Some(piece) = self.pieces.get_mut(self.first) {

@@ -33,6 +33,7 @@ use request::Span;
 
 use crate::Buffer;
 pub(crate) use entry::BLOCK_URING_CMD_DISCARD;
+pub use entry::WriteFlags;
 use entry::{Action, Entry, Next};
 pub use settle::settle;
 
@@ -168,8 +169,7 @@ impl Ring {
         self.transfer(client, tag, Action::Read, file, offset, memory, spans);
     }
 
-    /// Writes all bytes of the spans, from `offset` on, or fails. `dsync`: they are on stable
-    /// storage when it ends.
+    /// Writes all bytes of the spans, from `offset` on, or fails. `memory` is held until then.
     #[expect(
         clippy::too_many_arguments,
         reason = "each is a different thing, and a struct would be built once a request"
@@ -182,9 +182,9 @@ impl Ring {
         offset: u64,
         memory: &Arc<M>,
         spans: &[Span],
-        dsync: bool,
+        flags: WriteFlags,
     ) {
-        self.transfer(client, tag, Action::Write { dsync }, file, offset, memory, spans);
+        self.transfer(client, tag, Action::Write(flags), file, offset, memory, spans);
     }
 
     #[expect(clippy::too_many_arguments, reason = "the union of `read` and `write`")]

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::map::Mapping;
 
+const PLAIN: WriteFlags = WriteFlags { dsync: false, atomic: false };
+const STABLE: WriteFlags = WriteFlags { dsync: true, atomic: false };
+
 /// Memory for the tests: one region.
 struct Scratch(Mapping);
 
@@ -74,7 +77,7 @@ fn what_is_written_in_pieces_is_read_back_in_other_pieces() {
     let pattern: Vec<u8> = (0..3000u32).map(|i| (i % 251) as u8).collect();
     memory.fill(100, &pattern[..1000]);
     memory.fill(5000, &pattern[1000..]);
-    ring.write(client, 1, &file, 7, &memory, &[span(100, 1000), span(5000, 2000)], true);
+    ring.write(client, 1, &file, 7, &memory, &[span(100, 1000), span(5000, 2000)], STABLE);
     assert_eq!(run(&ring, client), [(1, Ok(3000))]);
     ring.read(client, 2, &file, 7, &memory, &[span(20_000, 1), span(30_000, 2999), span(0, 0)]);
     assert_eq!(run(&ring, client), [(2, Ok(3000))]);
@@ -93,7 +96,7 @@ fn more_requests_than_places_all_end_once() {
     for tag in 0..1000u32 {
         memory.fill(tag as usize * 4, &tag.to_le_bytes());
         let span = [span(u64::from(tag) * 4, 4)];
-        ring.write(client, tag, &file, u64::from(tag) * 4, &memory, &span, false);
+        ring.write(client, tag, &file, u64::from(tag) * 4, &memory, &span, PLAIN);
     }
     let mut tags: Vec<u32> = run(&ring, client)
         .into_iter()
@@ -137,10 +140,10 @@ fn failures_are_told_apart() {
     ring.read(client, 2, &file, 0, &memory, &[span(1 << 16, 1)]);
     assert_eq!(run(&ring, client), [(2, Err(Failure::BadSpan))]);
     let read_only = Rc::new(File::open("/proc/self/exe").unwrap());
-    ring.write(client, 3, &read_only, 0, &memory, &[span(0, 1)], false);
+    ring.write(client, 3, &read_only, 0, &memory, &[span(0, 1)], PLAIN);
     assert_eq!(run(&ring, client), [(3, Err(Failure::Errno(libc::EBADF)))]);
     let full = Rc::new(File::options().write(true).open("/dev/full").unwrap());
-    ring.write(client, 4, &full, 0, &memory, &[span(0, 1)], false);
+    ring.write(client, 4, &full, 0, &memory, &[span(0, 1)], PLAIN);
     assert_eq!(run(&ring, client), [(4, Err(Failure::Errno(libc::ENOSPC)))]);
 }
 

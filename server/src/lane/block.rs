@@ -206,9 +206,10 @@ impl Lane {
         let spans: &[Span] = match (&request.work, operation) {
             (Work::Blk(work), Operation::Read(_) | Operation::Write { .. }) => work.data(chain),
             (Work::Scsi(work), Operation::Read(_)) => work.task.data_in(chain),
-            (Work::Scsi(work), Operation::Write { .. } | Operation::WriteSame { .. }) => {
-                work.task.data_out(chain)
-            }
+            (
+                Work::Scsi(work),
+                Operation::Write { .. } | Operation::WriteAtomic { .. } | Operation::WriteSame { .. },
+            ) => work.task.data_out(chain),
             _ => &[],
         };
         self.volumes.submit(now, request.volume, tag, operation, Data { memory, spans });

@@ -428,6 +428,7 @@ mod tests {
             rotational: false,
             write_cache: true,
             discard: None,
+            atomic: None,
             identity: Identity { naa: [0; 16], serial: String::new(), name: String::new() },
         };
         let mut device = ScsiDevice::new(1);

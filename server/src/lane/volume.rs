@@ -225,6 +225,7 @@ fn open(
                 rotational: false,
                 write_cache: false,
                 discard: Some(Discard { granularity: Blocks(1), zeroes: false }),
+                atomic: None,
                 identity,
             })))
         }
@@ -232,6 +233,8 @@ fn open(
             let options = disk_block_device::Options {
                 path: path.clone(),
                 read_only: spec.read_only,
+                block_size: None,
+                physical_block_size: None,
                 identity,
                 patience,
             };
@@ -244,6 +247,7 @@ fn open(
                 path: path.clone(),
                 read_only: spec.read_only,
                 block_size: spec.block_size,
+                physical_block_size: None,
                 direct: true,
                 identity,
                 patience,

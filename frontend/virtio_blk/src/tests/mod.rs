@@ -32,6 +32,7 @@ pub(super) fn facts() -> Facts {
         rotational: false,
         write_cache: true,
         discard: Some(Discard { granularity: Blocks(8), zeroes: true }),
+        atomic: None,
         identity: Identity { naa: [0; 16], serial: String::from("web1-disk0"), name: String::new() },
     }
 }

@@ -33,6 +33,7 @@ pub(super) fn facts() -> Facts {
         rotational: false,
         write_cache: true,
         discard: Some(Discard { granularity: Blocks(8), zeroes: true }),
+        atomic: None,
         identity: Identity {
             naa: [
                 0x62, 0x5e, 0x41, 0x10, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b,
