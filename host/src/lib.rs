@@ -11,6 +11,7 @@ pub mod map;
 pub mod memfd;
 pub mod poll;
 pub mod process;
+pub mod random;
 pub mod ring;
 pub mod socket;
 pub mod tap;
