@@ -115,14 +115,27 @@ pub fn base36(mut value: u64, width: usize) -> String {
 /// kcmp(2)). A front end sends the same memory file for each region and for each device of its VM; all
 /// but the first would be lost. No two envelopes are the same open file (docs/decisions/0003).
 pub fn wrap(fd: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
+    wrap_all(&[fd])
+}
+
+/// Several descriptors in one envelope: they are kept together or not at all.
+pub fn wrap_all(fds: &[BorrowedFd<'_>]) -> std::io::Result<OwnedFd> {
     let (sender, envelope) = UnixDatagram::pair()?;
-    socket::send(sender.as_fd(), b"fd", &[fd])?;
+    socket::send(sender.as_fd(), b"fd", fds)?;
     Ok(envelope.into())
 }
 
 /// Looks into an envelope. The descriptor stays in it, for the next worker.
 pub fn unwrap(envelope: &OwnedFd) -> Option<OwnedFd> {
-    socket::peek(envelope.as_fd(), &mut [0; 2]).ok()??.fds.pop()
+    unwrap_all(envelope).pop()
+}
+
+/// All that is in an envelope, in the order in which it was put there; nothing if it is none.
+pub fn unwrap_all(envelope: &OwnedFd) -> Vec<OwnedFd> {
+    match socket::peek(envelope.as_fd(), &mut [0; 2]) {
+        Ok(Some(peeked)) => peeked.fds,
+        _ => Vec::new(),
+    }
 }
 
 /// What the last worker left.
@@ -175,6 +188,18 @@ mod tests {
             (0..512).map(|vm| key(&format!("customer-{vm}.disk{}", vm % 3))).collect();
         assert_eq!(keys.len(), 512);
         assert!(keys.iter().all(|key| key.len() == 6));
+    }
+
+    #[test]
+    fn several_descriptors_come_in_their_order() {
+        let (first, second) = (Event::new().unwrap(), Event::new().unwrap());
+        let envelope = wrap_all(&[first.as_fd(), second.as_fd()]).unwrap();
+        let taken = unwrap_all(&envelope);
+        assert_eq!(taken.len(), 2);
+        for (taken, event) in taken.into_iter().zip([first, second]) {
+            Event::from_fd(taken).unwrap().signal();
+            assert!(event.clear());
+        }
     }
 
     #[test]
