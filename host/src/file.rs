@@ -17,8 +17,9 @@ pub const ZERO_RANGE: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SI
 /// Opens a file or a block device. `exclusive`: a block device that somebody else claims (a
 /// mounted file system, RAID, another server) is refused with `ResourceBusy`.
 pub fn open(path: &Path, read_only: bool, exclusive: bool) -> io::Result<File> {
-    // Without O_CREAT, O_EXCL means something for block devices only (open(2)).
-    let flags = if exclusive { libc::O_EXCL } else { 0 };
+    // Without O_CREAT, O_EXCL means something for block devices only (open(2)). Those do atomic writes
+    // only if they were opened without page cache; see `make_direct` for the others.
+    let flags = if exclusive { libc::O_EXCL | libc::O_DIRECT } else { 0 };
     // O_NONBLOCK: a FIFO in the place of a volume must not stop the server.
     OpenOptions::new().read(true).write(!read_only).custom_flags(flags | libc::O_NONBLOCK).open(path)
 }
@@ -50,18 +51,18 @@ pub struct Alignment {
 
 /// Turns the page cache off for this open file, if file system and kernel can; says what they then
 /// ask for. `None`: they cannot, or ask for offsets that are multiples of more than `offset_max`
-/// bytes, and nothing has changed.
+/// bytes, and the page cache is on.
 pub fn make_direct(file: &File, offset_max: u32) -> io::Result<Option<Alignment>> {
     let alignment = match statx(file, libc::STATX_DIOALIGN)? {
         found if found.stx_mask & libc::STATX_DIOALIGN == 0 => {
             // The file system does not say. A page is enough for all that are known.
             Alignment { memory: 4096, offset: 4096 }
         }
-        found if found.stx_dio_offset_align == 0 => return Ok(None),
+        found if found.stx_dio_offset_align == 0 => return make_cached(file),
         found => Alignment { memory: found.stx_dio_mem_align.max(1), offset: found.stx_dio_offset_align },
     };
     if alignment.offset > offset_max {
-        return Ok(None);
+        return make_cached(file);
     }
     let flags = control(file, libc::F_GETFL, 0)?;
     match control(file, libc::F_SETFL, flags | libc::O_DIRECT) {
@@ -69,6 +70,12 @@ pub fn make_direct(file: &File, offset_max: u32) -> io::Result<Option<Alignment>
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+fn make_cached(file: &File) -> io::Result<Option<Alignment>> {
+    let flags = control(file, libc::F_GETFL, 0)?;
+    control(file, libc::F_SETFL, flags & !libc::O_DIRECT)?;
+    Ok(None)
 }
 
 /// Lengths that the kernel writes to this file all or nothing, whenever the power is cut

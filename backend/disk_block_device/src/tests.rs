@@ -64,33 +64,69 @@ fn turn(ring: &Ring) -> Instant {
     Instant::default()
 }
 
+fn conforms(device: &Loop, options: Options) -> DiskBlockDevice {
+    let ring = ring();
+    let mut disk = DiskBlockDevice::open(Rc::clone(&ring), options).unwrap();
+    assert_eq!(disk.facts().capacity_bytes(), 16 << 20);
+    println!("{:?} {:?}", disk.0.backing(), disk.facts());
+    check(Subject {
+        disk: &mut disk,
+        pump: &mut || turn(&ring),
+        keeps_data: true,
+        allocated: Some(&|| file::allocated(&std::fs::File::open(&device.backing).unwrap()).unwrap()),
+        tells_holes: false,
+        grow: Some(&|bytes| {
+            std::fs::OpenOptions::new().write(true).open(&device.backing).unwrap().set_len(bytes).unwrap();
+            let status = Command::new("losetup").arg("--set-capacity").arg(&device.device).status();
+            assert!(status.unwrap().success());
+        }),
+    });
+    disk
+}
+
 #[test]
 fn conforms_on_a_loop_device() {
     for block_size in [512, 4096] {
         let Some(device) = Loop::new(&format!("conforms-{block_size}"), block_size) else { return };
-        let ring = ring();
-        let mut disk = DiskBlockDevice::open(Rc::clone(&ring), device.options()).unwrap();
+        let disk = conforms(&device, device.options());
         assert_eq!(disk.facts().block_size, block_size);
-        assert_eq!(disk.facts().capacity_bytes(), 16 << 20);
-        println!("{:?} {:?}", disk.0.backing(), disk.facts());
-        check(Subject {
-            disk: &mut disk,
-            pump: &mut || turn(&ring),
-            keeps_data: true,
-            allocated: Some(&|| file::allocated(&std::fs::File::open(&device.backing).unwrap()).unwrap()),
-            tells_holes: false,
-            grow: Some(&|bytes| {
-                std::fs::OpenOptions::new()
-                    .write(true)
-                    .open(&device.backing)
-                    .unwrap()
-                    .set_len(bytes)
-                    .unwrap();
-                let status = Command::new("losetup").arg("--set-capacity").arg(&device.device).status();
-                assert!(status.unwrap().success());
-            }),
-        });
+        assert!(disk.0.backing().direct.is_some());
     }
+}
+
+#[test]
+fn conforms_with_blocks_that_are_not_the_device_s() {
+    for (of_device, block_size) in [(512, 4096), (512, 2048), (4096, 512)] {
+        let name = format!("conforms-{of_device}-{block_size}");
+        let Some(device) = Loop::new(&name, of_device) else { return };
+        let disk = conforms(&device, Options { block_size: Some(block_size), ..device.options() });
+        assert_eq!(disk.facts().block_size, block_size);
+        // What the device would have to do to a part of its block goes by the page cache.
+        let larger = of_device > block_size;
+        assert_eq!(disk.0.backing().direct.is_none(), larger);
+        if larger {
+            assert_eq!((disk.facts().physical_exponent, disk.facts().discard), (3, None));
+            assert!(disk.facts().write_cache);
+        }
+    }
+}
+
+#[test]
+fn guests_are_told_the_physical_block_that_was_asked_for() {
+    let Some(device) = Loop::new("physical", 512) else { return };
+    let open = |block_size, physical_block_size| {
+        let options = Options { block_size, physical_block_size, ..device.options() };
+        DiskBlockDevice::open(ring(), options)
+            .map(|disk| disk.facts().physical_exponent)
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(open(None, Some(512)), Ok(0));
+    assert_eq!(open(Some(512), Some(4096)), Ok(3));
+    assert_eq!(open(Some(4096), None), Ok(0));
+    assert!(
+        open(Some(4096), Some(512)).unwrap_err().contains("physical block size 512 is not a power of two")
+    );
+    assert!(open(Some(1024), None).unwrap_err().ends_with("only 512, 2048 and 4096 are supported"));
 }
 
 #[test]

@@ -145,6 +145,10 @@ fn failures_are_told_apart() {
     let full = Rc::new(File::options().write(true).open("/dev/full").unwrap());
     ring.write(client, 4, &full, 0, &memory, &[span(0, 1)], PLAIN);
     assert_eq!(run(&ring, client), [(4, Err(Failure::Errno(libc::ENOSPC)))]);
+    // Memory has no atomic writes: the kernel was asked for one.
+    let flags = WriteFlags { dsync: false, atomic: true };
+    ring.write(client, 5, &file, 0, &memory, &[span(0, 4096)], flags);
+    assert_eq!(run(&ring, client), [(5, Err(Failure::Errno(libc::EOPNOTSUPP)))]);
 }
 
 #[test]
