@@ -1,10 +1,11 @@
-//! `standpipe-load`: puts load on a vhost-user back end from the guest's side and measures it.
+//! `standpipe-load`: puts load on a vhost-user back end from the guest's side, or on an iSCSI target
+//! from the initiator's, and measures it.
 //! Results are `key=value` lines on stdout; everything else goes to stderr.
 
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use standpipe_bench::load::command::{crowd, disk, net};
+use standpipe_bench::load::command::{crowd, disk, iscsi, net};
 
 #[derive(Parser)]
 #[command(version, about, after_help = "Exit status: 0 measured and no fault seen, 1 a fault or a failure.")]
@@ -17,6 +18,8 @@ struct Arguments {
 enum Load {
     /// Reads and writes on one virtio-blk or virtio-scsi disk
     Disk(disk::DiskArguments),
+    /// Reads and writes on one LUN of an iSCSI target
+    Iscsi(iscsi::IscsiArguments),
     /// Frames between two virtio-net ports
     Net(net::NetArguments),
     /// Many VMs, each with one NIC and one disk
@@ -26,6 +29,7 @@ enum Load {
 fn main() -> std::process::ExitCode {
     let outcome = match Arguments::parse().load {
         Load::Disk(arguments) => arguments.run(),
+        Load::Iscsi(arguments) => arguments.run(),
         Load::Net(arguments) => arguments.run(),
         Load::Crowd(arguments) => arguments.run(),
     };

@@ -16,6 +16,12 @@ pub enum Error {
     Unsupported(String),
     /// Nothing came back for too long.
     Stalled(String),
+    /// The iSCSI target refused the login (RFC 7143 11.13.5).
+    Refused { class: u8, detail: u8 },
+    /// The iSCSI target broke a rule of its protocol, or ended the session by its rules.
+    Session(String),
+    /// The connection was closed or reset by the other side.
+    Closed(String),
 }
 
 /// A rule of the virtqueue that the device broke. Each is fatal to the run: a driver that went on
@@ -55,6 +61,11 @@ impl fmt::Display for Error {
             Error::Ring(violation) => write!(f, "virtqueue: {violation}"),
             Error::Unsupported(what) => write!(f, "{what}"),
             Error::Stalled(what) => write!(f, "stalled: {what}"),
+            Error::Refused { class, detail } => {
+                write!(f, "login refused with status {class:02x}{detail:02x}h")
+            }
+            Error::Session(what) => write!(f, "iSCSI: {what}"),
+            Error::Closed(what) => write!(f, "connection lost: {what}"),
         }
     }
 }

@@ -7,11 +7,13 @@
 //! queue     a virtqueue (split or packed) in guest memory, with its two eventfds
 //! disk      virtio-blk and virtio-scsi behind one face;  net   virtio-net
 //! ram       the guest's memory: one memfd, one or more regions
+//! iscsi     not vhost-user: an initiator, for the target that serves volumes over TCP
 //! ```
 
 pub mod blk;
 pub mod disk;
 pub mod error;
+pub mod iscsi;
 pub mod message;
 pub mod net;
 mod packed;

@@ -38,7 +38,7 @@ pub struct Sense {
 
 impl Sense {
     /// Fixed (70h, 71h) and descriptor (72h, 73h) formats (SPC-4 4.5).
-    fn decode(bytes: &[u8]) -> Sense {
+    pub fn decode(bytes: &[u8]) -> Sense {
         match (bytes.first().map_or(0, |code| code & 0x7f), bytes) {
             (0x70 | 0x71, [_, _, key, _, _, _, _, _, _, _, _, _, asc, ascq, ..]) => {
                 Sense { key: key & 0xf, asc: *asc, ascq: *ascq }

@@ -6,34 +6,16 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{figure, size};
+use super::{PatternArgument, WaitArgument, figure, print_disk, size};
 use crate::driver::disk::{Disk, DiskOptions, Kind};
 use crate::driver::error::Result;
 use crate::load::daemon;
-use crate::load::disk::{DiskFigures, DiskLoad, Pattern, run};
+use crate::load::disk::{DiskLoad, Pattern, run};
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum KindArgument {
     Blk,
     Scsi,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum PatternArgument {
-    Randread,
-    Randwrite,
-    Randrw,
-    Read,
-    Write,
-    Verify,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum WaitArgument {
-    /// Spin on the ring, interrupts off
-    Poll,
-    /// Sleep until the device interrupts
-    Event,
 }
 
 #[derive(Debug, Args)]
@@ -122,14 +104,7 @@ impl DiskArguments {
     }
 
     fn load(&self) -> DiskLoad {
-        let pattern = match self.rw {
-            PatternArgument::Randread => Pattern::RandomRead,
-            PatternArgument::Randwrite => Pattern::RandomWrite,
-            PatternArgument::Randrw => Pattern::RandomMixed { reads_percent: self.reads },
-            PatternArgument::Read => Pattern::SequentialRead,
-            PatternArgument::Write => Pattern::SequentialWrite,
-            PatternArgument::Verify => Pattern::Verify,
-        };
+        let pattern = self.rw.pattern(self.reads);
         let span_bytes = if pattern == Pattern::Verify && self.span == 0 { 64 << 20 } else { self.span };
         DiskLoad {
             pattern,
@@ -152,35 +127,8 @@ impl DiskArguments {
         let figures = run(&mut disk, &self.load(), &AtomicU64::new(0))?;
         let cpu_ns = daemon::usage(&self.pids).cpu_ns_since(&before);
         disk.stop()?;
-        self.print(&figures, cpu_ns);
+        let cpu_ns = (!self.pids.is_empty()).then_some(cpu_ns);
+        print_disk(&figures, self.bs, cpu_ns, matches!(self.rw, PatternArgument::Verify));
         Ok(figures.errors == 0 && figures.wrong_lengths == 0 && figures.wrong_bytes == 0)
-    }
-
-    fn print(&self, figures: &DiskFigures, cpu_ns: u64) {
-        let ios = figures.ios.max(1) as f64;
-        let rate = figures.ios as f64 / figures.seconds;
-        figure("ios", figures.ios);
-        figure("iops", format_args!("{rate:.0}"));
-        figure("mb_per_s", format_args!("{:.1}", rate * self.bs as f64 / 1e6));
-        figure("p50_us", format_args!("{:.2}", figures.latencies.percentile_us(50.0)));
-        figure("p99_us", format_args!("{:.2}", figures.latencies.percentile_us(99.0)));
-        figure("p999_us", format_args!("{:.2}", figures.latencies.percentile_us(99.9)));
-        figure("max_us", format_args!("{:.1}", figures.latencies.max_us()));
-        figure("pause_max_ms", format_args!("{:.3}", figures.pause_max.as_secs_f64() * 1e3));
-        figure("kicks_per_io", format_args!("{:.4}", figures.kicks as f64 / ios));
-        figure("sleeps_per_io", format_args!("{:.4}", figures.sleeps as f64 / ios));
-        if !self.pids.is_empty() {
-            figure("server_us_per_io", format_args!("{:.3}", cpu_ns as f64 / 1e3 / ios));
-            figure("server_cores", format_args!("{:.3}", cpu_ns as f64 / 1e9 / figures.seconds));
-        }
-        figure("errors", figures.errors);
-        figure("wrong_lengths", figures.wrong_lengths);
-        if matches!(self.rw, PatternArgument::Verify) {
-            figure("blocks_checked", figures.blocks_checked);
-            figure("wrong_bytes", figures.wrong_bytes);
-        }
-        if let Some(error) = &figures.first_error {
-            eprintln!("first fault: {error}");
-        }
     }
 }
