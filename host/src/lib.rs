@@ -14,6 +14,7 @@ pub mod process;
 pub mod random;
 pub mod ring;
 pub mod socket;
+pub mod stable;
 pub mod tap;
 pub mod tcp;
 pub mod wait;
