@@ -3,7 +3,7 @@
 //! A state is replaced, never changed: its new bytes are written into a file beside it and synced,
 //! that file takes the name over, and the folder is synced. Until the last step has ended the old
 //! state or the new one is there, and after it the new one. What a death on the way leaves behind is a
-//! file that no state is named like, and the next `open` removes it.
+//! file that no state is named like, and `Store::sweep` removes it.
 //!
 //! Each file has an envelope with a checksum over the state and its name, so that a file which was
 //! damaged, cut short or put in another one's place is told from a state. What is in the state, and
@@ -28,21 +28,21 @@ const HEADER_BYTES: usize = 16;
 pub trait Directory {
     /// Makes a file of these bytes, in the place of one of this name. They are on stable storage when
     /// it ends, the name perhaps not.
-    fn write(&mut self, name: &str, bytes: &[u8]) -> io::Result<()>;
+    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
 
     /// At once, and in the place of a file that had the new name.
-    fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// No error if there is none.
-    fn remove(&mut self, name: &str) -> io::Result<()>;
+    fn remove(&self, name: &str) -> io::Result<()>;
 
     /// The names are on stable storage when it ends.
-    fn sync(&mut self) -> io::Result<()>;
+    fn sync(&self) -> io::Result<()>;
 
     /// The first `bytes_max` bytes of a file; `None` if there is none.
-    fn read(&mut self, name: &str, bytes_max: usize) -> io::Result<Option<Vec<u8>>>;
+    fn read(&self, name: &str, bytes_max: usize) -> io::Result<Option<Vec<u8>>>;
 
-    fn names(&mut self) -> io::Result<Vec<String>>;
+    fn names(&self) -> io::Result<Vec<String>>;
 }
 
 /// The states in one directory.
@@ -53,26 +53,29 @@ pub struct Store<D> {
 
 impl Store<Folder> {
     /// The states in this folder, which is made if it is missing.
-    pub fn in_folder(path: &Path) -> io::Result<Self> {
-        Self::open(Folder::open(path)?)
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Folder::open(path).map(Self::within)
     }
 }
 
 impl<D: Directory> Store<D> {
-    /// Removes what a death in a `put` has left. What is found from now on is on stable storage, also
-    /// if the dead had not come to that.
-    pub fn open(mut directory: D) -> io::Result<Self> {
-        let names = directory.names()?;
-        for name in names.iter().filter(|name| is_unfinished(name)) {
-            directory.remove(name)?;
+    pub fn within(directory: D) -> Self {
+        Self { directory }
+    }
+
+    /// Removes what a death in a `write` has left, and makes sure that what is found from now on is on
+    /// stable storage, also if the dead had not come to that. For the beginning, before anybody else
+    /// uses the directory.
+    pub fn sweep(&self) -> io::Result<()> {
+        for name in self.directory.names()?.iter().filter(|name| is_unfinished(name)) {
+            self.directory.remove(name)?;
         }
-        directory.sync()?;
-        Ok(Self { directory })
+        self.directory.sync()
     }
 
     /// Makes this the state of the name. It is on stable storage when it ends with `Ok`. If it ends
     /// with an error, or not at all, a power cut leaves the old state or the new one.
-    pub fn put(&mut self, name: &str, state: &[u8]) -> io::Result<()> {
+    pub fn write(&self, name: &str, state: &[u8]) -> io::Result<()> {
         check_name(name)?;
         if state.len() > STATE_MAX_BYTES {
             let message = format!("a state of {} bytes; at most {STATE_MAX_BYTES} are kept", state.len());
@@ -84,15 +87,15 @@ impl<D: Directory> Store<D> {
             .write(&unfinished, &seal(name, state))
             .and_then(|()| self.directory.rename(&unfinished, name));
         if let Err(error) = written {
-            // The first error is the one to tell; the next `open` removes what is left.
+            // The first error is the one to tell; `sweep` removes what is left.
             let _ = self.directory.remove(&unfinished);
             return Err(error);
         }
         self.directory.sync()
     }
 
-    /// `None`: there is none. `InvalidData`: there is a file of that name, and it is not what was put.
-    pub fn get(&mut self, name: &str) -> io::Result<Option<Vec<u8>>> {
+    /// `None`: there is none. `InvalidData`: there is a file of that name, and it is not what was written.
+    pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         check_name(name)?;
         // One byte more than there can be, to see that there are more.
         let Some(bytes) = self.directory.read(name, HEADER_BYTES + STATE_MAX_BYTES + 1)? else {
@@ -108,14 +111,14 @@ impl<D: Directory> Store<D> {
     }
 
     /// The name has no state any more, also after a power cut, when it ends with `Ok`.
-    pub fn remove(&mut self, name: &str) -> io::Result<()> {
+    pub fn remove(&self, name: &str) -> io::Result<()> {
         check_name(name)?;
         self.directory.remove(name)?;
         self.directory.sync()
     }
 
     /// The names that have a state, in order.
-    pub fn names(&mut self) -> io::Result<Vec<String>> {
+    pub fn names(&self) -> io::Result<Vec<String>> {
         let mut names = self.directory.names()?;
         names.retain(|name| check_name(name).is_ok());
         names.sort_unstable();
@@ -210,7 +213,7 @@ fn at(path: &Path, error: io::Error) -> io::Error {
 }
 
 impl Directory for Folder {
-    fn write(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.path.join(name);
         // Not through a link that somebody has put there.
         let options = &mut OpenOptions::new();
@@ -219,12 +222,12 @@ impl Directory for Folder {
         file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| at(&path, error))
     }
 
-    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let to = self.path.join(to);
         std::fs::rename(self.path.join(from), &to).map_err(|error| at(&to, error))
     }
 
-    fn remove(&mut self, name: &str) -> io::Result<()> {
+    fn remove(&self, name: &str) -> io::Result<()> {
         let path = self.path.join(name);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&path, error)),
@@ -232,11 +235,11 @@ impl Directory for Folder {
         }
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    fn sync(&self) -> io::Result<()> {
         self.file.sync_all().map_err(|error| at(&self.path, error))
     }
 
-    fn read(&mut self, name: &str, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
+    fn read(&self, name: &str, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
         let path = self.path.join(name);
         let options = &mut OpenOptions::new();
         // A FIFO in the place of a state must not stop the server.
@@ -250,7 +253,7 @@ impl Directory for Folder {
         Ok(Some(bytes))
     }
 
-    fn names(&mut self) -> io::Result<Vec<String>> {
+    fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(&self.path).map_err(|error| at(&self.path, error))? {
             // A name that is no text is none of ours.

@@ -13,7 +13,7 @@ impl Scratch {
     }
 
     fn open(&self) -> Store<Folder> {
-        Store::in_folder(&self.0).unwrap()
+        Store::open(&self.0).unwrap()
     }
 }
 
@@ -24,21 +24,21 @@ impl Drop for Scratch {
 }
 
 #[test]
-fn the_last_state_that_was_put_is_found_again() {
+fn the_last_state_that_was_written_is_found_again() {
     let scratch = Scratch::new("found");
-    let mut store = scratch.open();
-    assert_eq!(store.get("a").unwrap(), None);
-    store.put("a", b"one").unwrap();
-    store.put("b", b"").unwrap();
-    store.put("a", b"two").unwrap();
+    let store = scratch.open();
+    assert_eq!(store.read("a").unwrap(), None);
+    store.write("a", b"one").unwrap();
+    store.write("b", b"").unwrap();
+    store.write("a", b"two").unwrap();
     drop(store);
-    let mut store = scratch.open();
-    assert_eq!(store.get("a").unwrap().as_deref(), Some(&b"two"[..]));
-    assert_eq!(store.get("b").unwrap().as_deref(), Some(&b""[..]));
+    let store = scratch.open();
+    assert_eq!(store.read("a").unwrap().as_deref(), Some(&b"two"[..]));
+    assert_eq!(store.read("b").unwrap().as_deref(), Some(&b""[..]));
     assert_eq!(store.names().unwrap(), ["a", "b"]);
     store.remove("a").unwrap();
     store.remove("a").unwrap();
-    assert_eq!(store.get("a").unwrap(), None);
+    assert_eq!(store.read("a").unwrap(), None);
     assert_eq!(store.names().unwrap(), ["b"]);
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&scratch.0), mode(&scratch.0.join("b"))), (0o700, 0o600));
@@ -47,23 +47,23 @@ fn the_last_state_that_was_put_is_found_again() {
 #[test]
 fn what_a_death_has_left_is_no_state_and_is_removed() {
     let scratch = Scratch::new("left");
-    let mut store = scratch.open();
-    store.put("naa.6000", b"old").unwrap();
+    let store = scratch.open();
+    store.write("naa.6000", b"old").unwrap();
     for (name, bytes) in [(".naa.6000.new", &b"half of"[..]), (".another.new", b"")] {
         std::fs::write(scratch.0.join(name), bytes).unwrap();
     }
     std::fs::write(scratch.0.join("no state's name!"), b"of somebody else").unwrap();
     assert_eq!(store.names().unwrap(), ["naa.6000"]);
-    let mut store = scratch.open();
+    store.sweep().unwrap();
     let mut left: Vec<_> = std::fs::read_dir(&scratch.0)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     left.sort();
     assert_eq!(left, ["naa.6000", "no state's name!"]);
-    assert_eq!(store.get("naa.6000").unwrap().as_deref(), Some(&b"old"[..]));
-    store.put("naa.6000", b"new").unwrap();
-    assert_eq!(store.get("naa.6000").unwrap().as_deref(), Some(&b"new"[..]));
+    assert_eq!(store.read("naa.6000").unwrap().as_deref(), Some(&b"old"[..]));
+    store.write("naa.6000", b"new").unwrap();
+    assert_eq!(store.read("naa.6000").unwrap().as_deref(), Some(&b"new"[..]));
 }
 
 /// Typed by hand: eight bytes of magic, length and CRC-32C of the name and the state in little endian.
@@ -71,22 +71,22 @@ fn what_a_death_has_left_is_no_state_and_is_removed() {
 #[test]
 fn a_file_is_its_envelope_and_the_state() {
     let scratch = Scratch::new("golden");
-    let mut store = scratch.open();
-    store.put("1234", b"56789").unwrap();
+    let store = scratch.open();
+    store.write("1234", b"56789").unwrap();
     let bytes = std::fs::read(scratch.0.join("1234")).unwrap();
     assert_eq!(bytes, b"SPstate\x01\x05\x00\x00\x00\x83\x92\x06\xe356789");
 }
 
 #[test]
-fn what_is_not_what_was_put_is_told_from_a_state() {
+fn what_is_not_what_was_written_is_told_from_a_state() {
     let scratch = Scratch::new("damaged");
-    let mut store = scratch.open();
-    store.put("a", b"a state of some length").unwrap();
+    let store = scratch.open();
+    store.write("a", b"a state of some length").unwrap();
     let path = scratch.0.join("a");
     let good = std::fs::read(&path).unwrap();
-    let mut refused = |bytes: &[u8], what: &str| {
+    let refused = |bytes: &[u8], what: &str| {
         std::fs::write(&path, bytes).unwrap();
-        let error = store.get("a").expect_err(what);
+        let error = store.read("a").expect_err(what);
         assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{what}");
         assert!(error.to_string().starts_with("the state `a` is damaged: "), "{error}");
     };
@@ -102,30 +102,30 @@ fn what_is_not_what_was_put_is_told_from_a_state() {
     refused(&vec![0; good.len()], "zeroes");
     refused(&vec![0xff; STATE_MAX_BYTES * 2], "a very long file");
     std::fs::write(scratch.0.join("b"), &good).unwrap();
-    assert_eq!(store.get("b").unwrap_err().kind(), io::ErrorKind::InvalidData, "another one's state");
+    assert_eq!(store.read("b").unwrap_err().kind(), io::ErrorKind::InvalidData, "another one's state");
     std::fs::write(&path, &good).unwrap();
-    assert!(store.get("a").unwrap().is_some());
+    assert!(store.read("a").unwrap().is_some());
 }
 
 #[test]
 fn names_that_could_lead_elsewhere_and_states_that_are_too_long_are_refused() {
     let scratch = Scratch::new("names");
-    let mut store = scratch.open();
+    let store = scratch.open();
     for name in ["", ".", "..", "a/b", "../a", ".a", ".a.new", "a b", "a\0", &"a".repeat(129)] {
-        assert_eq!(store.put(name, b"x").unwrap_err().kind(), io::ErrorKind::InvalidInput, "{name:?}");
-        assert_eq!(store.get(name).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{name:?}");
+        assert_eq!(store.write(name, b"x").unwrap_err().kind(), io::ErrorKind::InvalidInput, "{name:?}");
+        assert_eq!(store.read(name).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{name:?}");
         assert_eq!(store.remove(name).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{name:?}");
     }
-    assert!(store.put("long", &vec![7; STATE_MAX_BYTES + 1]).is_err());
-    store.put("long", &vec![7; STATE_MAX_BYTES]).unwrap();
-    assert_eq!(store.get("long").unwrap().map(|state| state.len()), Some(STATE_MAX_BYTES));
+    assert!(store.write("long", &vec![7; STATE_MAX_BYTES + 1]).is_err());
+    store.write("long", &vec![7; STATE_MAX_BYTES]).unwrap();
+    assert_eq!(store.read("long").unwrap().map(|state| state.len()), Some(STATE_MAX_BYTES));
     // A link is not followed, to read or to write.
     let elsewhere = Scratch::new("elsewhere");
     std::fs::write(&elsewhere.0, b"precious").unwrap();
     symlink(&elsewhere.0, scratch.0.join("link")).unwrap();
     symlink(&elsewhere.0, scratch.0.join(".other.new")).unwrap();
-    assert!(store.get("link").is_err());
-    assert!(store.put("other", b"x").is_err());
+    assert!(store.read("link").is_err());
+    assert!(store.write("other", b"x").is_err());
     assert_eq!(std::fs::read(&elsewhere.0).unwrap(), b"precious");
     std::fs::remove_file(&elsewhere.0).unwrap();
 }
@@ -134,11 +134,11 @@ fn names_that_could_lead_elsewhere_and_states_that_are_too_long_are_refused() {
 fn errors_say_where() {
     let scratch = Scratch::new("errors");
     let missing = scratch.0.join("not there");
-    let error = Store::in_folder(&missing).err().unwrap().to_string();
+    let error = Store::open(&missing).err().unwrap().to_string();
     assert!(error.contains("not there") && error.contains("No such file"), "{error}");
-    let mut store = scratch.open();
+    let store = scratch.open();
     std::fs::create_dir(scratch.0.join("a")).unwrap();
-    let error = store.put("a", b"x").unwrap_err().to_string();
+    let error = store.write("a", b"x").unwrap_err().to_string();
     assert!(error.contains("errors/a: "), "{error}");
-    assert!(!scratch.0.join(".a.new").exists(), "nothing is left of a put that failed");
+    assert!(!scratch.0.join(".a.new").exists(), "nothing is left of a write that failed");
 }
