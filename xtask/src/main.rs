@@ -13,7 +13,7 @@ use std::process::ExitCode;
 type Command = fn(&[String]) -> Result<(), String>;
 
 const COMMANDS: &[(&str, &str, Command)] = &[
-    ("bench", "run a benchmark beside its peers: disks, switch, attach", bench::run),
+    ("bench", "run a benchmark beside its peers: disks, switch, iscsi, attach", bench::run),
     (
         "fuzz-smoke",
         "run every fuzz target for a moment: --seconds N, --seed N, names of targets",

@@ -137,13 +137,20 @@ impl Machine {
 
     /// Runs the load generator on its core; returns its output.
     pub fn load(&self, arguments: &[String]) -> Result<String, String> {
-        let mut command = first_in_line(self.load_core);
-        command.arg(&self.load_program).args(arguments).stdin(Stdio::null());
-        let output = command.output().map_err(|error| format!("{}: {error}", self.load_program.display()))?;
+        let mut words = vec![self.load_program.to_string_lossy().into_owned()];
+        words.extend_from_slice(arguments);
+        self.on_load_core(&words)
+    }
+
+    /// Runs any program on the load generator's core; returns its output.
+    pub fn on_load_core(&self, words: &[String]) -> Result<String, String> {
+        let mut command = self.prepared(first_in_line(self.load_core));
+        command.args(words).stdin(Stdio::null());
+        let output = command.output().map_err(|error| format!("{}: {error}", words[0]))?;
         if !output.status.success() {
             let (out, errors) =
                 (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-            return Err(format!("standpipe-load {} failed: {}{}", arguments.join(" "), errors, out));
+            return Err(format!("{} failed: {errors}{out}", words.join(" ")));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -176,6 +183,17 @@ fn build(repository: &Path, packages: &[&str]) -> Result<(), String> {
     }
     let status = command.status().map_err(|error| format!("cargo: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("{} did not build", packages.join(" and "))) }
+}
+
+/// A TCP port of the loopback that nobody listens on.
+pub fn free_port() -> Result<u16, String> {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0));
+    let address = listener.and_then(|listener| listener.local_addr());
+    address.map(|address| address.port()).map_err(|error| format!("no TCP port to be had: {error}"))
+}
+
+pub fn is_listening(port: u16) -> bool {
+    std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
 /// A child that is ended when it is dropped.

@@ -7,11 +7,14 @@
 mod attach;
 mod disks;
 mod figures;
+mod iscsi;
 mod machine;
 mod ours;
 mod ovs;
 mod qsd;
 mod switch;
+mod tgt;
+mod volume;
 
 use std::path::PathBuf;
 
@@ -22,6 +25,7 @@ usage: cargo xtask bench NAME [OPTIONS]
 
   disks    virtio-blk and virtio-scsi against qemu-storage-daemon
   switch   virtio-net port to port against Open vSwitch with DPDK
+  iscsi    the iSCSI target against tgt
   attach   many VMs attached to one server
 
   --quick        one short round instead of five
@@ -106,6 +110,7 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
     let benchmark: fn(&Machine, &Options) -> Result<(), String> = match name.as_str() {
         "disks" => disks::run,
         "switch" => switch::run,
+        "iscsi" => iscsi::run,
         "attach" => attach::run,
         "-h" | "--help" => {
             println!("{USAGE}");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::machine::{Daemon, Machine};
+use super::machine::{self, Daemon, Machine};
 
 pub struct Server {
     daemon: Daemon,
@@ -14,6 +14,21 @@ impl Server {
     /// Starts the server with one lane and waits for its slots' sockets. `site` is everything but
     /// the `[server]` table.
     pub fn start(machine: &Machine, site: &str, slots: &[String]) -> Result<Server, String> {
+        let mut server = Server::launch(machine, site)?;
+        let sockets = &server.sockets;
+        let paths: Vec<PathBuf> = slots.iter().map(|slot| sockets.join(format!("{slot}.sock"))).collect();
+        server.daemon.wait_for("its slots' sockets", || paths.iter().all(|path| path.exists()))?;
+        Ok(server)
+    }
+
+    /// The same, waiting for a TCP port of this host that the site has a portal on.
+    pub fn start_at_port(machine: &Machine, site: &str, port: u16) -> Result<Server, String> {
+        let mut server = Server::launch(machine, site)?;
+        server.daemon.wait_for("its portal", || machine::is_listening(port))?;
+        Ok(server)
+    }
+
+    fn launch(machine: &Machine, site: &str) -> Result<Server, String> {
         let home = machine.scratch.join("standpipe");
         let sockets = home.join("sockets");
         let make = |folder: &PathBuf| {
@@ -36,9 +51,7 @@ impl Server {
             "--config".into(),
             text(&config),
         ];
-        let mut daemon = machine.daemon("standpipe", &words)?;
-        let paths: Vec<PathBuf> = slots.iter().map(|slot| sockets.join(format!("{slot}.sock"))).collect();
-        daemon.wait_for("its slots' sockets", || paths.iter().all(|path| path.exists()))?;
+        let daemon = machine.daemon("standpipe", &words)?;
         Ok(Server { daemon, sockets })
     }
 
