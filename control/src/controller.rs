@@ -69,6 +69,27 @@ impl Controller {
         self.engine.status()
     }
 
+    /// Takes reservations and registrations away from a volume.
+    pub fn clear_reservations(&self, volume: &str) -> Result<(), Problem> {
+        // The store's lock, so that no change takes the volume away meanwhile.
+        let store = lock(&self.store);
+        if !store.document().site.disk.contains_key(volume) {
+            return Err(no_such("volume", volume, "disk list"));
+        }
+        self.engine.clear_reservations(volume)
+    }
+
+    /// Has a target read its secrets again: their files may have others now.
+    pub fn reload_secrets(&self, target: &str) -> Result<Applied, Problem> {
+        let store = lock(&self.store);
+        let spec = store.document().site.target_spec(target);
+        let spec = spec.ok_or_else(|| no_such("target", target, "target list"))?;
+        let step = Step::ChangeTarget(spec);
+        check_secrets(std::slice::from_ref(&step))?;
+        self.engine.perform(&step).map_err(|problem| in_step(problem, &step))?;
+        Ok(Applied { dry_run: false, steps: vec![step] })
+    }
+
     pub fn upgrade(&self) -> Result<(), Problem> {
         self.engine.upgrade()
     }
@@ -83,12 +104,13 @@ impl Controller {
     pub fn start(&self, config: Option<Site>) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut store = lock(&self.store);
+        store.sweep_secrets();
         let mut document = store.document().clone();
         if let Some(pending) = document.pending.take() {
             document.site = pending;
         }
         if let Some(config) = config
-            && document.config.as_ref() != Some(&config)
+            && document.config.as_ref().map(Site::plain) != Some(config.plain())
         {
             match prepared(config.clone(), &document.site) {
                 Ok((desired, _)) => {
@@ -149,9 +171,29 @@ impl Controller {
         let current = store.document().site.clone();
         let mut desired = current.clone();
         edit(&mut desired)?;
+        if let Some(problem) = Problem::from_list(desired.check_change(&current)) {
+            return Err(problem);
+        }
+        // Swept whatever becomes of the change: what the store then names stays.
+        let kept = store.keep_secrets(&mut desired);
+        let outcome = kept.and_then(|()| self.bring_about(&mut store, &mut actual, desired, dry_run));
+        store.sweep_secrets();
+        outcome
+    }
+
+    /// The part of a change that has steps.
+    fn bring_about(
+        &self,
+        store: &mut Store,
+        actual: &mut Site,
+        desired: Site,
+        dry_run: bool,
+    ) -> Result<(Applied, Vec<Problem>), Problem> {
+        let current = store.document().site.clone();
         let (desired, asked) = prepared(desired, &current)?;
+        check_secrets(&asked)?;
         // What is gone from the site may be only half there.
-        let mending = plan(&actual, &desired)?;
+        let mending = plan(actual, &desired)?;
         let removals = asked.iter().filter(|step| step.removes() && !mending.contains(step));
         let steps: Vec<Step> = removals.chain(&mending).cloned().collect();
         self.refuse_busy(&steps)?;
@@ -209,6 +251,7 @@ impl Controller {
             let volume = match step {
                 Step::CreateVolume(spec) => &spec.name,
                 Step::GrowVolume { volume, .. } | Step::RemoveVolume { volume } => volume,
+                Step::AttachTargetLun { volume, .. } => volume,
                 _ => continue,
             };
             if busy.contains(volume) {
@@ -238,24 +281,36 @@ impl Controller {
         Ok(Busy { controller: self, volume: volume.to_owned() })
     }
 
-    /// Fails if a front end is connected to a slot that has the volume.
+    /// Fails if a front end is connected to a slot that has the volume, or a session to a target.
     pub(crate) fn refuse_running(&self, volume: &str, site: &Site) -> Result<(), Problem> {
         let status = self.engine.status();
-        let mut users = site.users_of(volume).into_iter();
-        let running = users.find(|(id, _)| {
-            let slot = status.slots.get(&id.to_string());
-            slot.is_some_and(|slot| slot.connected)
-        });
-        match running {
-            None => Ok(()),
-            Some((id, _)) => Err(Problem::conflict(format!(
-                "volume `{volume}` is attached to {id}, and that VM is running"
-            ))
-            .at(format!("disk.{volume}"))
-            .hint(format!(
-                "shut the VM down, or detach the volume first: standpipe disk detach {id} {volume}"
-            ))),
+        let problem =
+            |what: String, hint: String| Err(Problem::conflict(what).at(format!("disk.{volume}")).hint(hint));
+        for (id, _) in site.users_of(volume) {
+            if status.slots.get(&id.to_string()).is_some_and(|slot| slot.connected) {
+                return problem(
+                    format!("volume `{volume}` is attached to {id}, and that VM is running"),
+                    format!(
+                        "shut the VM down, or detach the volume first: standpipe disk detach {id} {volume}"
+                    ),
+                );
+            }
         }
+        for (target, lun) in site.targets_of(volume) {
+            let sessions = status.targets.get(target).map_or(&[][..], |target| &target.sessions);
+            if let Some(session) = sessions.first() {
+                return problem(
+                    format!(
+                        "volume `{volume}` is attached to target {target}, and {} is logged in",
+                        session.initiator
+                    ),
+                    format!(
+                        "log the initiators out, or detach the volume first: standpipe target change {target} --detach {lun}"
+                    ),
+                );
+            }
+        }
+        Ok(())
     }
 }
 
@@ -264,6 +319,18 @@ fn prepared(mut desired: Site, current: &Site) -> Result<(Site, Vec<Step>), Prob
     desired.assign_identities(current, identity::fresh)?;
     let steps = plan(current, &desired)?;
     Ok((desired, steps))
+}
+
+/// What is wrong with the secrets that the steps name is told before the first of them.
+fn check_secrets(steps: &[Step]) -> Result<(), Problem> {
+    let access = steps.iter().flat_map(|step| match step {
+        Step::AddTarget(spec) | Step::ChangeTarget(spec) => spec.access.as_slice(),
+        _ => &[],
+    });
+    let mut problems: Vec<Problem> = access.filter_map(|access| access.check_secrets().err()).collect();
+    // Many entries may name one file.
+    problems.dedup();
+    Problem::from_list(problems).map_or(Ok(()), Err)
 }
 
 fn in_step(mut problem: Problem, step: &Step) -> Problem {

@@ -17,4 +17,9 @@ pub trait Engine: Send + Sync {
     /// Starts the binary on disk in place of the running worker. Returns when
     /// the change is on its way, so that the caller can be answered.
     fn upgrade(&self) -> Result<(), Problem>;
+
+    /// Takes all reservations and registrations of a volume away, as CLEAR of
+    /// PERSISTENT RESERVE OUT would (SPC-5, 5.13.11.2.7), also those that are
+    /// kept for a loss of power. For what a dead cluster left behind.
+    fn clear_reservations(&self, volume: &str) -> Result<(), Problem>;
 }

@@ -1,12 +1,16 @@
 //! From one site to another: the ordered steps, and what each has reached.
 //!
 //! The order is the one in which every step finds what it needs: what uses a
-//! thing goes before the thing goes, and comes after it has come. LUNs and
-//! slots leave first, then uplinks and volumes; volumes and networks come,
-//! then uplinks, then slots and LUNs; a network goes last, when no port is
+//! thing goes before the thing goes, and comes after it has come. LUNs, slots
+//! and targets leave first; what is to be together is brought together; then
+//! uplinks, volumes and portals go; volumes, networks and portals come, then
+//! uplinks, then slots, targets and LUNs; a network goes last, when no port is
 //! left on it.
 
+mod export;
+
 use crate::problem::Problem;
+use crate::site::group::Groups;
 use crate::site::{Site, SlotId};
 use crate::step::{Device, Lun, SlotSpec, Step, VolumeSpec};
 
@@ -20,7 +24,11 @@ pub fn plan(current: &Site, desired: &Site) -> Result<Vec<Step>, Problem> {
     plan.stores(current, desired);
     plan.volumes(current, desired);
     plan.networks(current, desired);
-    plan.slots(current, desired);
+    let groups = (current.groups(), desired.groups());
+    plan.portals(current, desired, &groups.1);
+    plan.slots(current, desired, &groups);
+    plan.targets(current, desired, &groups);
+    plan.groups(current, desired, &groups);
     if let Some(problem) = Problem::from_list(plan.problems) {
         return Err(problem);
     }
@@ -29,6 +37,7 @@ pub fn plan(current: &Site, desired: &Site) -> Result<Vec<Step>, Problem> {
         steps.push(Step::ConfigureServer(desired.server.clone()));
     }
     steps.extend(plan.leave);
+    steps.extend(plan.together);
     steps.extend(plan.close);
     steps.extend(plan.open);
     steps.extend(plan.arrive);
@@ -38,17 +47,25 @@ pub fn plan(current: &Site, desired: &Site) -> Result<Vec<Step>, Problem> {
 
 #[derive(Default)]
 struct Plan {
-    /// Slots and LUNs that go.
+    /// Slots, targets and LUNs that go.
     leave: Vec<Step>,
-    /// Uplinks and volumes that go.
+    /// Groups that come together.
+    together: Vec<Step>,
+    /// Uplinks, volumes and portals that go.
     close: Vec<Step>,
-    /// Volumes, networks and uplinks that come or change.
+    /// Volumes, networks, uplinks and portals that come or change.
     open: Vec<Step>,
-    /// Slots and LUNs that come or change.
+    /// Slots, targets and LUNs that come or change.
     arrive: Vec<Step>,
     /// Networks that go.
     last: Vec<Step>,
     problems: Vec<Problem>,
+}
+
+fn without_number(sort: &str, name: &str) -> Problem {
+    Problem::failed(format!("{sort} `{name}` has a port without a number"))
+        .at(name)
+        .hint("there are more than 65,535 ports, or this is a fault in Standpipe: numbers are given before a plan is made")
 }
 
 fn without_identity(name: &str) -> Problem {
@@ -117,8 +134,13 @@ impl Plan {
             );
             return;
         }
-        let in_place = VolumeSpec { size: new.size, ..old.clone() };
+        let same_policy =
+            VolumeSpec { shared: new.shared, thin_threshold: new.thin_threshold, ..old.clone() };
+        let in_place = VolumeSpec { size: new.size, ..same_policy.clone() };
         if in_place == new {
+            if same_policy != *old {
+                self.open.push(Step::ChangeVolume(VolumeSpec { size: old.size, ..new.clone() }));
+            }
             match (old.size, new.size) {
                 (before, Some(size)) if before != Some(size) => {
                     self.open.push(Step::GrowVolume { volume: name.clone(), size });
@@ -127,16 +149,24 @@ impl Plan {
             }
             return;
         }
-        let users = current.users_of(name);
-        if let Some((slot, _)) = users.first()
-            && !desired.users_of(name).is_empty()
+        if let Some(user) = current.user_of(name)
+            && desired.user_of(name).is_some()
         {
             let mut changed = Vec::new();
             if old.backing != new.backing {
                 changed.push("place");
             }
+            if old.kind != new.kind {
+                changed.push("kind");
+            }
             if old.block_size != new.block_size {
                 changed.push("block_size");
+            }
+            if old.physical_block_size != new.physical_block_size {
+                changed.push("physical_block_size");
+            }
+            if old.removable != new.removable && old.kind == new.kind {
+                changed.push("removable");
             }
             if old.read_only != new.read_only {
                 changed.push("read_only");
@@ -149,11 +179,11 @@ impl Plan {
             }
             self.problems.push(
                 Problem::conflict(format!(
-                    "volume `{name}` cannot change its {} while it is attached to {slot}",
+                    "volume `{name}` cannot change its {} while it is attached to {user}",
                     changed.join(", ")
                 ))
                 .at(format!("disk.{name}"))
-                .hint(format!("take it out of {slot} and apply, then change it, attach it again and apply")),
+                .hint(format!("take it out of {user} and apply, then change it, attach it again and apply")),
             );
             return;
         }
@@ -198,17 +228,18 @@ impl Plan {
         }
     }
 
-    fn slots(&mut self, current: &Site, desired: &Site) {
+    fn slots(&mut self, current: &Site, desired: &Site, groups: &(Groups, Groups)) {
         for (id, _) in current.slots() {
             if desired.slot(&id).is_none() {
                 self.leave.push(Step::RemoveSlot { slot: id });
             }
         }
         for (id, _) in desired.slots() {
-            let Some(new) = desired.slot_spec(&id) else {
+            let Some(new) = desired.slot_spec_in(&id, &groups.1) else {
+                self.problems.push(without_number("slot", &id.to_string()));
                 continue;
             };
-            match current.slot_spec(&id) {
+            match current.slot_spec_in(&id, &groups.0) {
                 None => self.arrive.push(Step::AddSlot(new)),
                 Some(old) => self.slot(&id, old, new),
             }
@@ -221,9 +252,13 @@ impl Plan {
         }
         let same_place = old.socket == new.socket && old.queues == new.queues;
         match (&old.device, &new.device) {
-            (Device::VirtioScsi { luns: before }, Device::VirtioScsi { luns: after }) if same_place => {
+            (
+                Device::VirtioScsi { luns: before, port_id: was, path: from },
+                Device::VirtioScsi { luns: after, port_id: is, path: to },
+            ) if same_place && was == is => {
+                let changed = old.user != new.user || from != to;
                 self.luns(id, before, after);
-                if old.user != new.user {
+                if changed {
                     self.arrive.push(Step::ChangeSlot(new));
                 }
             }
@@ -268,6 +303,14 @@ impl Site {
         match step {
             Step::ConfigureServer(_) => {}
             Step::CreateVolume(spec) => self.take_volume(desired, &spec.name),
+            Step::ChangeVolume(spec) => {
+                // Its size may be yet to come.
+                let old = self.disk.get(&spec.name).map(|volume| volume.size);
+                self.take_volume(desired, &spec.name);
+                if let (Some(volume), Some(old)) = (self.disk.get_mut(&spec.name), old) {
+                    volume.size = old;
+                }
+            }
             Step::GrowVolume { volume, .. } => self.take_volume(desired, volume),
             Step::RemoveVolume { volume } => {
                 self.disk.remove(volume);
@@ -307,6 +350,7 @@ impl Site {
                 if let Some(slot) = new.slots.get(&spec.id.slot) {
                     vm.slots.insert(spec.id.slot.clone(), slot.clone());
                 }
+                self.take_port(desired, &spec.id.to_string());
             }
             Step::RemoveSlot { slot } => {
                 if let Some(vm) = self.vm.get_mut(&slot.vm) {
@@ -324,6 +368,17 @@ impl Site {
                     luns.0.remove(lun);
                 }
             }
+            // What is together follows from the rest.
+            Step::Regroup(_) => {}
+            Step::AddPortal(_)
+            | Step::ChangePortal(_)
+            | Step::RemovePortal { .. }
+            | Step::AddTarget(_)
+            | Step::ChangeTarget(_)
+            | Step::AttachTargetLun { .. }
+            | Step::DetachTargetLun { .. }
+            | Step::LeavePortal { .. }
+            | Step::RemoveTarget { .. } => self.advance_exports(desired, step),
         }
     }
 

@@ -1,9 +1,10 @@
 //! What the engine is asked to do: objects with every default resolved, and
 //! the steps that lead from one site to another.
 
-use crate::site::{Mac, Naa, ServerConfig, Size, SlotId};
+use crate::site::{IscsiName, Kind, Mac, Naa, PathState, ServerConfig, Size, SlotId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use utoipa::ToSchema;
 
@@ -14,8 +15,18 @@ pub struct VolumeSpec {
     pub backing: Backing,
     /// In bytes, a multiple of `block_size`. `None`: the size of what is there.
     pub size: Option<u64>,
+    /// A CD-ROM is read-only and removable here, whatever the site says.
+    pub kind: Kind,
+    /// 512 or 4096; 2048 for a CD-ROM.
     pub block_size: u32,
+    /// At least `block_size`. `None`: what the store says.
+    pub physical_block_size: Option<u32>,
     pub read_only: bool,
+    pub removable: bool,
+    /// It may have several users, all of which have the same `group`.
+    pub shared: bool,
+    /// Percent of `size`: tell the users when so much is allocated.
+    pub thin_threshold: Option<u8>,
     pub naa: Naa,
     pub serial: String,
 }
@@ -74,9 +85,13 @@ pub struct Lun {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Device {
-    /// LUNs in ascending order; there may be none.
     VirtioScsi {
+        /// In ascending order; there may be none.
         luns: Vec<Lun>,
+        /// RELATIVE TARGET PORT IDENTIFIER of the controller: 1 and above, of no other port of the
+        /// host, kept for good.
+        port_id: u16,
+        path: PathState,
     },
     VirtioBlk {
         volume: String,
@@ -99,6 +114,97 @@ pub struct SlotSpec {
     /// Request queues (disk) or queue pairs (nic).
     pub queues: u16,
     pub device: Device,
+    /// What it must be in one lane with: see [`GroupSpec`]. Each virtio-scsi slot has one, if only for
+    /// itself; others have none.
+    pub group: Option<String>,
+}
+
+/// What is connected by shared volumes, targets and portals, so that one lane must have all of it. A
+/// group's name is a function of the site alone, and the same after every restart; it changes when
+/// groups come together or part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GroupSpec {
+    pub name: String,
+    pub slots: Vec<SlotId>,
+    pub targets: Vec<String>,
+    pub portals: Vec<String>,
+}
+
+/// A portal, resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PortalSpec {
+    pub name: String,
+    /// An IPv6 socket takes no IPv4 connections (IPV6_V6ONLY).
+    #[schema(value_type = String)]
+    pub listen: SocketAddr,
+    pub group: String,
+}
+
+/// A target at one of its portals: a target port of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TargetPortal {
+    pub portal: String,
+    /// Target portal group tag: the portal's, whatever the target; 1 and above.
+    pub tpgt: u16,
+    /// RELATIVE TARGET PORT IDENTIFIER: 1 and above, of no other port of the host, kept for good.
+    pub port_id: u16,
+    pub path: PathState,
+}
+
+/// How one side proves who it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChapSpec {
+    /// CHAP_N.
+    pub user: String,
+    /// For [`crate::Secret::read`].
+    #[schema(value_type = String)]
+    pub secret_file: PathBuf,
+}
+
+/// Who may log in, and to what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Access {
+    /// `None`: all that have no entry of their own.
+    pub initiator: Option<IscsiName>,
+    /// The LUNs that are seen, ascending. `None`: all.
+    pub luns: Option<Vec<u16>>,
+    /// `None`: no authentication.
+    pub chap: Option<ChapSpec>,
+    /// The target proves itself too; only with `chap`.
+    pub mutual: Option<ChapSpec>,
+}
+
+/// A target, resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TargetSpec {
+    pub name: String,
+    pub iqn: IscsiName,
+    /// In ascending order; there may be none.
+    pub luns: Vec<Lun>,
+    /// By the names of the portals; there may be none.
+    pub portals: Vec<TargetPortal>,
+    pub sessions_max: u16,
+    /// One entry an initiator, and last the one for all others, if there is one.
+    pub access: Vec<Access>,
+    pub group: String,
+}
+
+impl TargetSpec {
+    /// What an initiator may do here; `None`: it may not log in. Its name is compared without regard
+    /// to case, as RFC 7143 (4.2.7.1) has it.
+    pub fn access_of(&self, initiator: &str) -> Option<&Access> {
+        let named = self.access.iter().find(|access| {
+            access.initiator.as_ref().is_some_and(|name| name.as_str().eq_ignore_ascii_case(initiator))
+        });
+        named.or_else(|| self.access.iter().find(|access| access.initiator.is_none()))
+    }
+}
+
+impl Access {
+    /// Whether a LUN of the target is seen.
+    pub fn sees(&self, lun: u16) -> bool {
+        self.luns.as_ref().is_none_or(|luns| luns.contains(&lun))
+    }
 }
 
 /// One change. Every step is idempotent: performing it when its outcome
@@ -118,6 +224,8 @@ pub enum Step {
         volume: String,
         size: u64,
     },
+    /// Its threshold or whether it may be shared is new. I/O goes on.
+    ChangeVolume(VolumeSpec),
     /// Close the volume. Its data stays.
     RemoveVolume {
         volume: String,
@@ -135,8 +243,8 @@ pub enum Step {
         uplink: String,
     },
     AddSlot(SlotSpec),
-    /// Same model, queues and socket; the owner of the socket, or network,
-    /// VLANs of a nic are new. I/O goes on.
+    /// Same model, queues, socket and LUNs; the owner of the socket, network or
+    /// VLANs of a nic, or the state of the path are new. I/O goes on.
     ChangeSlot(SlotSpec),
     /// Hot-plug.
     AttachLun {
@@ -152,6 +260,47 @@ pub enum Step {
     RemoveSlot {
         slot: SlotId,
     },
+    /// All of these are there, and belong together from now on under this name:
+    /// bring them into one lane, if they are not in one. I/O goes on. What
+    /// joins them in a later step names the group in its spec. Those that were
+    /// with them before and are not named here share nothing with them any
+    /// more.
+    Regroup(GroupSpec),
+    /// Listen.
+    AddPortal(PortalSpec),
+    /// Listen at another address. Connections of the old one go on.
+    ChangePortal(PortalSpec),
+    /// Listen no more. No target is at it any longer.
+    RemovePortal {
+        portal: String,
+    },
+    AddTarget(TargetSpec),
+    /// Portals may have come, states of paths, access and the limit of sessions
+    /// may be new, and so may the secrets in their files. The LUNs stay as they
+    /// are: the spec has those that there will be when the steps after this one
+    /// are done. A session that could not be opened as things are now ends; no
+    /// other session loses I/O.
+    ChangeTarget(TargetSpec),
+    /// The sessions see one more volume.
+    AttachTargetLun {
+        target: String,
+        lun: u16,
+        volume: String,
+    },
+    /// The sessions see it no more.
+    DetachTargetLun {
+        target: String,
+        lun: u16,
+    },
+    /// The target is at this portal no longer; its sessions there end.
+    LeavePortal {
+        target: String,
+        portal: String,
+    },
+    /// Its sessions end.
+    RemoveTarget {
+        target: String,
+    },
 }
 
 impl Step {
@@ -164,6 +313,10 @@ impl Step {
                 | Step::RemoveUplink { .. }
                 | Step::DetachLun { .. }
                 | Step::RemoveSlot { .. }
+                | Step::RemovePortal { .. }
+                | Step::DetachTargetLun { .. }
+                | Step::LeavePortal { .. }
+                | Step::RemoveTarget { .. }
         )
     }
 }
@@ -187,6 +340,7 @@ impl fmt::Display for Step {
             Step::GrowVolume { volume, size } => {
                 write!(f, "grow volume {volume} to {}", Size(*size))
             }
+            Step::ChangeVolume(spec) => write!(f, "change volume {}", spec.name),
             Step::RemoveVolume { volume } => write!(f, "let go of volume {volume}"),
             Step::AddNetwork(spec) => write!(f, "add network {}", spec.name),
             Step::ChangeNetwork(spec) => write!(f, "change network {}", spec.name),
@@ -205,6 +359,24 @@ impl fmt::Display for Step {
             }
             Step::DetachLun { slot, lun } => write!(f, "detach LUN {lun} of {slot}"),
             Step::RemoveSlot { slot } => write!(f, "remove slot {slot}"),
+            Step::Regroup(spec) => {
+                let slots = spec.slots.iter().map(|slot| format!("slot {slot}"));
+                let targets = spec.targets.iter().map(|target| format!("target {target}"));
+                let portals = spec.portals.iter().map(|portal| format!("portal {portal}"));
+                let members: Vec<String> = slots.chain(targets).chain(portals).collect();
+                write!(f, "bring together {}", members.join(", "))
+            }
+            Step::AddPortal(spec) => write!(f, "add portal {} ({})", spec.name, spec.listen),
+            Step::ChangePortal(spec) => write!(f, "change portal {} to {}", spec.name, spec.listen),
+            Step::RemovePortal { portal } => write!(f, "remove portal {portal}"),
+            Step::AddTarget(spec) => write!(f, "add target {} ({})", spec.name, spec.iqn),
+            Step::ChangeTarget(spec) => write!(f, "change target {}", spec.name),
+            Step::AttachTargetLun { target, lun, volume } => {
+                write!(f, "attach volume {volume} to target {target} as LUN {lun}")
+            }
+            Step::DetachTargetLun { target, lun } => write!(f, "detach LUN {lun} of target {target}"),
+            Step::LeavePortal { target, portal } => write!(f, "take target {target} off portal {portal}"),
+            Step::RemoveTarget { target } => write!(f, "remove target {target}"),
         }
     }
 }

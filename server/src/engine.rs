@@ -34,7 +34,7 @@ struct Objects {
 /// The volumes that a device is made of.
 fn volumes_of(device: &Device) -> Vec<String> {
     match device {
-        Device::VirtioScsi { luns } => luns.iter().map(|lun| lun.volume.clone()).collect(),
+        Device::VirtioScsi { luns, .. } => luns.iter().map(|lun| lun.volume.clone()).collect(),
         Device::VirtioBlk { volume } => vec![volume.clone()],
         Device::VirtioNet { .. } => Vec::new(),
     }
@@ -153,7 +153,7 @@ impl Host {
         spec: &SlotSpec,
     ) -> Result<(usize, Vec<(u16, VolumeSpec)>), Problem> {
         let (lane, volumes) = match &spec.device {
-            Device::VirtioScsi { luns } => {
+            Device::VirtioScsi { luns, .. } => {
                 let volumes = luns
                     .iter()
                     .map(|lun| Ok((lun.lun, Self::volume(objects, &lun.volume)?)))
@@ -356,7 +356,7 @@ impl Host {
                 let (id, lun) = (slot.clone(), *lun);
                 self.with_slot(objects, slot, move |lane| lane.attach_lun(&id, lun, &spec))?;
                 if let Some((spec, _)) = objects.slots.get_mut(&slot.to_string())
-                    && let Device::VirtioScsi { luns } = &mut spec.device
+                    && let Device::VirtioScsi { luns, .. } = &mut spec.device
                 {
                     luns.retain(|there| there.lun != lun);
                     luns.push(control::step::Lun { lun, volume: volume.clone() });
@@ -367,7 +367,7 @@ impl Host {
                 let (id, lun) = (slot.clone(), *lun);
                 self.with_slot(objects, slot, move |lane| lane.detach_lun(&id, lun))?;
                 if let Some((spec, _)) = objects.slots.get_mut(&slot.to_string())
-                    && let Device::VirtioScsi { luns } = &mut spec.device
+                    && let Device::VirtioScsi { luns, .. } = &mut spec.device
                 {
                     luns.retain(|there| there.lun != lun);
                 }
@@ -381,6 +381,22 @@ impl Host {
                 let id = slot.clone();
                 self.lanes[lane].call(move |lane| lane.remove_slot(&id))
             }
+            Step::ChangeVolume(spec) => {
+                objects.volumes.insert(spec.name.clone(), spec.clone());
+                Ok(())
+            }
+            // What could not be made has nothing to take away.
+            Step::RemovePortal { .. }
+            | Step::RemoveTarget { .. }
+            | Step::DetachTargetLun { .. }
+            | Step::LeavePortal { .. } => Ok(()),
+            Step::Regroup(_)
+            | Step::AddPortal(_)
+            | Step::ChangePortal(_)
+            | Step::AddTarget(_)
+            | Step::ChangeTarget(_)
+            | Step::AttachTargetLun { .. } => Err(Problem::failed("this server shares no volumes and has no iSCSI target")
+                .hint("take portals, targets and `shared` out of the site")),
         }
     }
 }
@@ -430,6 +446,10 @@ impl Engine for Host {
             status.volumes.entry(name.clone()).or_default().fault = Some(fault.clone());
         }
         status
+    }
+
+    fn clear_reservations(&self, volume: &str) -> Result<(), Problem> {
+        Err(Problem::failed("this server keeps no reservations").at(format!("disk.{volume}")))
     }
 
     fn upgrade(&self) -> Result<(), Problem> {

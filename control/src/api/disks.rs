@@ -4,7 +4,7 @@ use super::error::{Body, Params, ProblemDetails, Refusal};
 use super::{Answer, DryRun, Shared, blocking};
 use crate::controller::{Applied, Controller, no_such};
 use crate::problem::Problem;
-use crate::site::{Site, Size, SlotId, Volume};
+use crate::site::{Percent, Site, Size, SlotId, Volume};
 use crate::status::{Status, VolumeStatus};
 use crate::step::Backing;
 use crate::transfer::{self, Image, Target, Transferred};
@@ -14,10 +14,11 @@ use axum::extract::{Path as UrlPath, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -40,6 +41,8 @@ pub struct DiskView {
     pub place: String,
     /// The slots that have it.
     pub used_by: Vec<SlotId>,
+    /// The targets that have it.
+    pub targets: Vec<String>,
     pub status: Option<VolumeStatus>,
 }
 
@@ -50,10 +53,46 @@ pub struct NewDisk {
     pub volume: Volume,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+/// What to change of a volume while it is used. What is absent stays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Resize {
-    pub size: Size,
+pub struct DiskChange {
+    /// Larger than it is; a running guest sees it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Size>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<bool>,
+    /// A share such as `80%`, or `none`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub thin_threshold: Option<Threshold>,
+}
+
+/// A threshold, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Threshold(pub Option<Percent>);
+
+impl FromStr for Threshold {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" { Ok(Threshold(None)) } else { text.parse().map(|share| Threshold(Some(share))) }
+    }
+}
+
+impl Serialize for Threshold {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(share) => serializer.collect_str(&share),
+            None => serializer.serialize_str("none"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Threshold {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
@@ -94,6 +133,7 @@ fn view(site: &Site, status: &Status, name: &str) -> Option<DiskView> {
             Backing::Null => "null".to_owned(),
         },
         used_by: site.users_of(name).into_iter().map(|(id, _)| id).collect(),
+        targets: site.targets_of(name).into_iter().map(|(target, _)| target.to_owned()).collect(),
         status: status.volumes.get(name).cloned(),
     })
 }
@@ -149,16 +189,16 @@ pub(super) async fn get(State(controller): Shared, UrlPath(name): UrlPath<String
     Ok(Json(view.await?))
 }
 
-/// Grow a volume; a running guest sees it.
-#[utoipa::path(patch, path = "/v1/disks/{disk}", tag = "disks", params(("disk" = String, Path), DryRun), request_body = Resize, responses(
+/// Grow a volume, share it, or change its threshold; running guests go on.
+#[utoipa::path(patch, path = "/v1/disks/{disk}", tag = "disks", params(("disk" = String, Path), DryRun), request_body = DiskChange, responses(
     (status = 200, body = Applied),
     (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
 ))]
-pub(super) async fn resize(
+pub(super) async fn change(
     State(controller): Shared,
     UrlPath(name): UrlPath<String>,
     Params(query): Params<DryRun>,
-    Body(resize): Body<Resize>,
+    Body(change): Body<DiskChange>,
 ) -> Answer<Json<Applied>> {
     let applied = blocking(&controller, move |c| {
         let known = c.status().volumes.get(&name).map(|v| v.size);
@@ -167,16 +207,37 @@ pub(super) async fn resize(
             let volume = volume.ok_or_else(|| no_such("volume", &name, "disk list"))?;
             // A volume without a size has that of its file, which the plan
             // cannot see.
-            if volume.size.is_none() && known.is_some_and(|known| resize.size.0 < known) {
+            if let Some(size) = change.size
+                && volume.size.is_none()
+                && known.is_some_and(|known| size.0 < known)
+            {
                 return Err(Problem::conflict(format!("volume `{name}` cannot shrink"))
                     .at(format!("disk.{name}.size"))
                     .hint("shrinking would cut off data: make a smaller volume and copy the data to it from within a guest"));
             }
-            volume.size = Some(resize.size);
+            volume.size = change.size.or(volume.size);
+            volume.shared = change.shared.unwrap_or(volume.shared);
+            if let Some(threshold) = change.thin_threshold {
+                volume.thin_threshold = threshold.0;
+            }
             Ok(())
         })
     });
     Ok(Json(applied.await?))
+}
+
+/// Take all reservations and registrations away from a volume, as a dead cluster left them. Who is
+/// alive and had fenced another has to do so again.
+#[utoipa::path(post, path = "/v1/disks/{disk}/clear-reservations", tag = "disks", params(("disk" = String, Path)), responses(
+    (status = 204, description = "Nobody has registered with it or reserved it."),
+    (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(super) async fn clear_reservations(
+    State(controller): Shared,
+    UrlPath(name): UrlPath<String>,
+) -> Answer<StatusCode> {
+    blocking(&controller, move |c| c.clear_reservations(&name)).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Remove a volume. Its data stays, unless `delete_data` is true.
@@ -196,6 +257,11 @@ pub(super) async fn delete(
                 return Err(Problem::conflict(format!("volume `{name}` is attached to {slot}"))
                     .at(format!("disk.{name}"))
                     .hint(format!("detach it first: standpipe disk detach {slot} {name}")));
+            }
+            if let Some((target, lun)) = site.targets_of(&name).first() {
+                return Err(Problem::conflict(format!("volume `{name}` is attached to target {target}"))
+                    .at(format!("disk.{name}"))
+                    .hint(format!("detach it first: standpipe target change {target} --detach {lun}")));
             }
             match site.disk.remove(&name) {
                 Some(_) => Ok(()),

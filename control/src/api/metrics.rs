@@ -114,6 +114,35 @@ pub fn render(status: &Status) -> String {
             })
         }),
     );
+    text.family(
+        "volume_registrants",
+        "gauge",
+        "I_T nexuses that are registered with a volume's reservations.",
+    );
+    for (name, volume) in &status.volumes {
+        if let Some(reservation) = &volume.reservation {
+            text.sample("volume_registrants", &[("volume", name)], u64::from(reservation.registrants));
+        }
+    }
+    text.family("portal_connections", "gauge", "TCP connections of each iSCSI portal.");
+    for (name, portal) in &status.portals {
+        text.sample("portal_connections", &[("portal", name)], u64::from(portal.connections));
+    }
+    text.counters(
+        "portal_events",
+        "What happened at each iSCSI portal, by name.",
+        status.portals.iter().map(|(name, p)| (vec![("portal", name.as_str())], &p.counters)),
+    );
+    text.family("target_sessions", "gauge", "Sessions of each iSCSI target.");
+    for (name, target) in &status.targets {
+        text.sample("target_sessions", &[("target", name)], target.sessions.len() as u64);
+    }
+    // Not by session: initiators come and go, and a family's labels should not grow with them.
+    text.counters(
+        "target_events",
+        "Every end of a login or a request of each iSCSI target, by name.",
+        status.targets.iter().map(|(name, t)| (vec![("target", name.as_str())], &t.counters)),
+    );
     text.0.push_str("# EOF\n");
     text.0
 }

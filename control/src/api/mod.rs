@@ -6,12 +6,14 @@
 mod daemon;
 mod disks;
 mod error;
+mod exports;
 mod metrics;
 mod objects;
 mod peer;
 
-pub use disks::{DiskView, Export, Import, NewDisk, Resize};
+pub use disks::{DiskChange, DiskView, Export, Import, NewDisk, Threshold};
 pub use error::{PROBLEM_JSON, ProblemDetails};
+pub use exports::{NewPortal, NewTarget, PortalView, TargetChange, TargetView};
 pub use objects::{Attach, NetworkView, NewNetwork, NewVm, SlotChange, SlotView, VmView};
 
 use crate::controller::Controller;
@@ -73,10 +75,23 @@ const BLOCKING_THREADS_MAX: usize = 16;
         disks::list,
         disks::create,
         disks::get,
-        disks::resize,
+        disks::change,
         disks::delete,
+        disks::clear_reservations,
         disks::import,
         disks::export,
+        exports::list_portals,
+        exports::create_portal,
+        exports::get_portal,
+        exports::put_portal,
+        exports::delete_portal,
+        exports::list_targets,
+        exports::create_target,
+        exports::get_target,
+        exports::put_target,
+        exports::patch_target,
+        exports::delete_target,
+        exports::reload,
     ),
     components(schemas(ProblemDetails))
 )]
@@ -139,9 +154,24 @@ pub fn router(controller: Arc<Controller>) -> Router {
         .route("/v1/slots/{slot}/luns", post(objects::attach))
         .route("/v1/slots/{slot}/luns/{lun}", put(objects::attach_at).delete(objects::detach))
         .route("/v1/disks", get(disks::list).post(disks::create))
-        .route("/v1/disks/{disk}", get(disks::get).patch(disks::resize).delete(disks::delete))
+        .route("/v1/disks/{disk}", get(disks::get).patch(disks::change).delete(disks::delete))
         .route("/v1/disks/{disk}/import", post(disks::import))
         .route("/v1/disks/{disk}/export", post(disks::export))
+        .route("/v1/disks/{disk}/clear-reservations", post(disks::clear_reservations))
+        .route("/v1/portals", get(exports::list_portals).post(exports::create_portal))
+        .route(
+            "/v1/portals/{portal}",
+            get(exports::get_portal).put(exports::put_portal).delete(exports::delete_portal),
+        )
+        .route("/v1/targets", get(exports::list_targets).post(exports::create_target))
+        .route(
+            "/v1/targets/{target}",
+            get(exports::get_target)
+                .put(exports::put_target)
+                .patch(exports::patch_target)
+                .delete(exports::delete_target),
+        )
+        .route("/v1/targets/{target}/reload", post(exports::reload))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&controller), admit))

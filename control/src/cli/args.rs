@@ -1,8 +1,9 @@
 //! The command line as it is typed. Help, completions and the man pages all
 //! come from these definitions.
 
-use crate::site::{Mac, Size, SlotId};
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use crate::api::Threshold;
+use crate::site::{IscsiName, Kind, Listen, Mac, Percent, Size, SlotId};
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -92,6 +93,24 @@ pub enum Command {
   standpipe disk create web1-root --store local --size 20GiB"
     )]
     Disk(Disk),
+
+    /// Addresses that iSCSI initiators connect to
+    #[command(
+        subcommand,
+        arg_required_else_help = true,
+        after_help = "Example:
+  standpipe portal add a 192.0.2.1:3260"
+    )]
+    Portal(Portal),
+
+    /// iSCSI targets: volumes for other hosts
+    #[command(
+        subcommand,
+        arg_required_else_help = true,
+        after_help = "Example:
+  standpipe target add backup --iqn iqn.2026-11.org.example:backup --portal a --lun 0=backup"
+    )]
+    Target(Target),
 
     /// Networks
     #[command(
@@ -235,6 +254,21 @@ pub enum Disk {
         name: String,
         size: Size,
     },
+    /// Change whether a volume is shared, or its threshold, while guests run
+    #[command(after_help = "Example:
+  standpipe disk set cluster-data --shared true
+  standpipe disk set web1-root --thin-threshold 80%")]
+    Set(DiskSet),
+    /// Take all reservations and registrations away from a volume
+    ///
+    /// For what a dead cluster left behind. A cluster that is alive loses the
+    /// fence that keeps an expelled member from writing: shut it down first.
+    #[command(after_help = "Example:
+  standpipe disk clear-reservations cluster-data")]
+    ClearReservations {
+        #[arg(value_name = "VOLUME")]
+        name: String,
+    },
     /// Remove a volume; its data stays unless --delete-data is given
     #[command(after_help = "Example:
   standpipe disk rm old-root --delete-data")]
@@ -311,12 +345,198 @@ pub struct DiskCreate {
     /// Such as 20GiB; only for --path it can be left out
     #[arg(long)]
     pub size: Option<Size>,
-    /// 512 or 4096
-    #[arg(long, default_value_t = 512, value_name = "BYTES")]
-    pub block_size: u32,
+    /// What guests see: a disk, or a CD-ROM with an ISO image in it
+    #[arg(long, value_enum, default_value_t = Kind::Disk)]
+    pub kind: Kind,
+    /// 512 or 4096; 512 if nothing is said, and 2048 for a CD-ROM
+    #[arg(long, value_name = "BYTES")]
+    pub block_size: Option<u32>,
+    /// 512 or 4096; by default what the store says
+    #[arg(long, value_name = "BYTES")]
+    pub physical_block_size: Option<u32>,
     /// Guests cannot write to it
     #[arg(long)]
     pub read_only: bool,
+    /// Several virtio-scsi slots and iSCSI targets may use it
+    #[arg(long)]
+    pub shared: bool,
+    /// Guests see a medium that can be taken out
+    #[arg(long)]
+    pub removable: bool,
+    /// Warn the users when so much of the size is allocated
+    #[arg(long, value_name = "SHARE")]
+    pub thin_threshold: Option<Percent>,
+}
+
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("what").required(true).multiple(true).args(["shared", "thin_threshold"])))]
+pub struct DiskSet {
+    #[arg(value_name = "VOLUME")]
+    pub name: String,
+    /// Whether several virtio-scsi slots and iSCSI targets may use it
+    #[arg(long, value_name = "true|false", action = ArgAction::Set)]
+    pub shared: Option<bool>,
+    /// A share such as 80%, or none
+    #[arg(long, value_name = "SHARE")]
+    pub thin_threshold: Option<Threshold>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Portal {
+    /// Listen for initiators at an address
+    #[command(after_help = "Example:
+  standpipe portal add a 192.0.2.1:3260
+  standpipe portal add all 0.0.0.0")]
+    Add {
+        #[arg(value_name = "PORTAL")]
+        name: String,
+        /// An IP address, and a port unless it is 3260
+        #[arg(value_name = "ADDRESS")]
+        listen: Listen,
+    },
+    /// List all portals
+    #[command(after_help = "Example:
+  standpipe portal list")]
+    List,
+    /// Give a portal another address; connections of the old one go on
+    #[command(after_help = "Example:
+  standpipe portal change a 192.0.2.2:3260")]
+    Change {
+        #[arg(value_name = "PORTAL")]
+        name: String,
+        #[arg(value_name = "ADDRESS")]
+        listen: Listen,
+    },
+    /// Remove a portal that no target is at
+    #[command(
+        visible_alias = "remove",
+        after_help = "Example:
+  standpipe portal rm a"
+    )]
+    Rm {
+        #[arg(value_name = "PORTAL")]
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Target {
+    /// Add a target
+    ///
+    /// Nobody may log in until --allow or --open says who. Secrets are read
+    /// by the daemon from files that others cannot read (chmod 600).
+    #[command(after_help = "Example:
+  standpipe target add backup --iqn iqn.2026-11.org.example:backup --portal a --portal b --lun 0=backup \\
+    --allow iqn.1993-08.org.debian:01:abc --chap host1 --secret-file /etc/standpipe/host1.secret")]
+    Add(TargetAdd),
+    /// List all targets
+    #[command(after_help = "Example:
+  standpipe target list")]
+    List,
+    /// Show a target, who may log in, and its sessions
+    #[command(after_help = "Example:
+  standpipe target show backup")]
+    Show {
+        #[arg(value_name = "TARGET")]
+        name: String,
+    },
+    /// Change a target; sessions that it still allows go on
+    #[command(after_help = "Example:
+  standpipe target change backup --lun 1=more
+  standpipe target change backup --allow iqn.1993-08.org.debian:01:abc --mask 0,1
+  standpipe target change backup --portal b=standby
+  standpipe target change backup --disallow iqn.1993-08.org.debian:01:abc")]
+    Change(TargetChangeArgs),
+    /// Have a target read its secrets again, after their files were changed
+    #[command(after_help = "Example:
+  standpipe target reload backup")]
+    Reload {
+        #[arg(value_name = "TARGET")]
+        name: String,
+    },
+    /// Remove a target; its sessions end, its volumes stay
+    #[command(
+        visible_alias = "remove",
+        after_help = "Example:
+  standpipe target rm backup"
+    )]
+    Rm {
+        #[arg(value_name = "TARGET")]
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct TargetAdd {
+    #[arg(value_name = "TARGET")]
+    pub name: String,
+    /// Its name for initiators: iqn., a year and month in which you had a
+    /// domain, the domain from its end, a colon and what you like
+    #[arg(long, value_name = "NAME")]
+    pub iqn: IscsiName,
+    #[command(flatten)]
+    pub setting: TargetSetting,
+}
+
+#[derive(Debug, Args)]
+pub struct TargetChangeArgs {
+    #[arg(value_name = "TARGET")]
+    pub name: String,
+    #[command(flatten)]
+    pub setting: TargetSetting,
+    /// Leave this portal; may be repeated
+    #[arg(long, value_name = "PORTAL")]
+    pub leave: Vec<String>,
+    /// Take this LUN away; may be repeated
+    #[arg(long, value_name = "LUN")]
+    pub detach: Vec<u16>,
+    /// This initiator may log in no more; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub disallow: Vec<IscsiName>,
+    /// Only initiators that are named may log in
+    #[arg(long, conflicts_with = "open")]
+    pub closed: bool,
+    /// Initiators need not prove who they are, unless their own entry says so
+    #[arg(long, conflicts_with = "chap")]
+    pub no_chap: bool,
+    /// The target does not prove itself, unless an entry says so
+    #[arg(long, conflicts_with = "mutual")]
+    pub no_mutual: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct TargetSetting {
+    /// Be at this portal; may be repeated. The state of the path is active,
+    /// non-optimized or standby
+    #[arg(long, value_name = "PORTAL[=STATE]")]
+    pub portal: Vec<String>,
+    /// Offer this volume; may be repeated
+    #[arg(long, value_name = "LUN=VOLUME")]
+    pub lun: Vec<String>,
+    /// Sessions at a time, 1 to 1024
+    #[arg(long, value_name = "N")]
+    pub sessions_max: Option<u16>,
+    /// Also initiators that are not named may log in, to all LUNs
+    #[arg(long)]
+    pub open: bool,
+    /// This initiator may log in; the options below are for it alone then
+    #[arg(long, value_name = "NAME")]
+    pub allow: Option<IscsiName>,
+    /// The LUNs that it sees; by default all
+    #[arg(long, value_name = "LUN,…", value_delimiter = ',', requires = "allow")]
+    pub mask: Option<Vec<u16>>,
+    /// The user name by which initiators prove who they are (CHAP)
+    #[arg(long, value_name = "USER", requires = "secret_file")]
+    pub chap: Option<String>,
+    /// The file of that user's secret
+    #[arg(long, value_name = "FILE", requires = "chap")]
+    pub secret_file: Option<PathBuf>,
+    /// The user name by which the target proves itself to them
+    #[arg(long, value_name = "USER", requires = "mutual_secret_file")]
+    pub mutual: Option<String>,
+    /// The file of its secret
+    #[arg(long, value_name = "FILE", requires = "mutual")]
+    pub mutual_secret_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

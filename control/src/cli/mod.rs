@@ -3,6 +3,7 @@
 
 mod args;
 mod documents;
+mod exports;
 mod libvirt;
 mod objects;
 mod qemu;
@@ -157,6 +158,8 @@ fn dispatch(cli: Cli, daemon: &dyn Daemon, screen: &mut Screen<'_>) -> Result<u8
         }
         Command::Vm(command) => objects::vm(&client, command, screen)?,
         Command::Disk(command) => objects::disk(&client, command, screen)?,
+        Command::Portal(command) => exports::portal(&client, command, screen)?,
+        Command::Target(command) => exports::target(&client, command, screen)?,
         Command::Network(command) => objects::network(&client, command, screen)?,
         Command::Nic(command) => objects::nic(&client, command, screen)?,
         Command::Status(args) => status::status(&client, &args, screen)?,

@@ -1,10 +1,10 @@
 //! `standpipe vm`, `disk`, `network` and `nic`.
 
 use super::args::{Disk, DiskCreate, Network, NetworkAdd, Nic, NicText, Vm, VmAdd};
-use super::show::{human, join, table};
+use super::show::{human, join, reservation_text, table, users};
 use super::{Failure, Outcome, Screen};
 use crate::api::{
-    Attach, DiskView, Export, Import, NetworkView, NewDisk, NewNetwork, NewVm, Resize, SlotChange, VmView,
+    Attach, DiskChange, DiskView, Export, Import, NetworkView, NewDisk, NewNetwork, NewVm, SlotChange, VmView,
 };
 use crate::client::{Client, segment};
 use crate::controller::Applied;
@@ -101,7 +101,7 @@ fn slot_row(view: &crate::api::SlotView) -> Vec<String> {
         None => "absent",
     };
     let device = match &spec.device {
-        Device::VirtioScsi { luns } => {
+        Device::VirtioScsi { luns, .. } => {
             let luns = luns.iter().map(|lun| format!("{}={}", lun.lun, lun.volume));
             format!("virtio-scsi {}", join(luns))
         }
@@ -141,13 +141,32 @@ pub(super) fn disk(client: &Client, command: Disk, screen: &mut Screen<'_>) -> O
             let disks: BTreeMap<String, DiskView> = client.get("/v1/disks")?;
             screen.show(&disks, |out, disks| {
                 let rows: Vec<Vec<String>> = disks.values().map(disk_row).collect();
-                let head = ["VOLUME", "SIZE", "ALLOCATED", "BLOCK", "SLOTS", "PLACE"];
+                let head = ["VOLUME", "SIZE", "ALLOCATED", "BLOCK", "USERS", "PLACE"];
                 table(out, &head, &rows)
             })
         }
         Disk::Resize { name, size } => {
-            let applied: Applied = client.patch(&path(&name), &Resize { size })?;
+            let change = DiskChange { size: Some(size), ..DiskChange::default() };
+            let applied: Applied = client.patch(&path(&name), &change)?;
             screen.applied(&applied)
+        }
+        Disk::Set(args) => {
+            let change = DiskChange {
+                shared: args.shared,
+                thin_threshold: args.thin_threshold,
+                ..DiskChange::default()
+            };
+            let applied: Applied = client.patch(&path(&args.name), &change)?;
+            screen.applied(&applied)
+        }
+        Disk::ClearReservations { name } => {
+            let before: DiskView = client.get(&path(&name))?;
+            client.command(&format!("{}/clear-reservations", path(&name)))?;
+            let was = before.status.and_then(|status| status.reservation);
+            screen.show(&was, |out, was| match was {
+                None => writeln!(out, "there were no reservations on {name}"),
+                Some(was) => writeln!(out, "cleared: {}", reservation_text(was)),
+            })
         }
         Disk::Rm { name, delete_data } => {
             let url = format!("{}?delete_data={delete_data}", path(&name));
@@ -194,7 +213,7 @@ fn lun_of(client: &Client, slot: &SlotId, volume: &str) -> Result<u16, Problem> 
 }
 
 /// The daemon has another current directory.
-fn absolute(path: PathBuf) -> Result<PathBuf, Problem> {
+pub(super) fn absolute(path: PathBuf) -> Result<PathBuf, Problem> {
     std::path::absolute(&path).map_err(|error| {
         Problem::invalid(format!("cannot make the path absolute: {error}"))
             .at(path.display().to_string())
@@ -210,8 +229,13 @@ fn new_disk(args: DiskCreate) -> Result<NewDisk, Problem> {
             path: args.path.map(absolute).transpose()?,
             null: args.null,
             size: args.size,
+            kind: args.kind,
             block_size: args.block_size,
+            physical_block_size: args.physical_block_size,
             read_only: args.read_only,
+            shared: args.shared,
+            removable: args.removable,
+            thin_threshold: args.thin_threshold,
             ..Volume::default()
         },
     })
@@ -224,8 +248,8 @@ fn disk_row(disk: &DiskView) -> Vec<String> {
         disk.name.clone(),
         size.map_or("-".to_owned(), human),
         status.map_or("-".to_owned(), |s| human(s.allocated)),
-        disk.volume.block_size.to_string(),
-        join(&disk.used_by),
+        disk.volume.block_size().to_string(),
+        join(users(&disk.used_by, &disk.targets)),
         match status.and_then(|s| s.fault.as_ref()) {
             Some(fault) => format!("{} (fault: {fault})", disk.place),
             None => disk.place.clone(),

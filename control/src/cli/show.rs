@@ -1,5 +1,7 @@
 //! Tables for people.
 
+use crate::site::SlotId;
+use crate::status::{Reservation, ReservationType};
 use std::io::{self, Write};
 
 /// Left-aligned columns with two spaces between them.
@@ -38,4 +40,30 @@ pub(super) fn human(bytes: u64) -> String {
     }
     let text = format!("{value:.1}");
     format!("{}{}", text.trim_end_matches(".0"), UNITS[unit])
+}
+
+/// Slots and targets that have a volume, as one list.
+pub(super) fn users(slots: &[SlotId], targets: &[String]) -> Vec<String> {
+    let slots = slots.iter().map(SlotId::to_string);
+    slots.chain(targets.iter().map(|target| format!("target:{target}"))).collect()
+}
+
+/// In the words of SPC.
+pub(super) fn reservation_text(reservation: &Reservation) -> String {
+    let kind = match reservation.kind {
+        None => "not reserved",
+        Some(ReservationType::Reserve) => "RESERVE",
+        Some(ReservationType::WriteExclusive) => "Write Exclusive",
+        Some(ReservationType::ExclusiveAccess) => "Exclusive Access",
+        Some(ReservationType::WriteExclusiveRegistrantsOnly) => "Write Exclusive, Registrants Only",
+        Some(ReservationType::ExclusiveAccessRegistrantsOnly) => "Exclusive Access, Registrants Only",
+        Some(ReservationType::WriteExclusiveAllRegistrants) => "Write Exclusive, All Registrants",
+        Some(ReservationType::ExclusiveAccessAllRegistrants) => "Exclusive Access, All Registrants",
+    };
+    let holder = reservation.holder.as_ref().map_or(String::new(), |holder| format!(", held by {holder}"));
+    let kept = if reservation.aptpl { ", kept over loss of power" } else { "" };
+    format!(
+        "{kind}{holder}; {} registered, generation {}{kept}",
+        reservation.registrants, reservation.generation
+    )
 }

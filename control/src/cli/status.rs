@@ -1,7 +1,7 @@
 //! `standpipe status`.
 
 use super::args;
-use super::show::{human, join, table};
+use super::show::{human, join, reservation_text, table, users};
 use super::{Failure, Outcome, Screen};
 use crate::client::Client;
 use crate::problem::Kind;
@@ -38,7 +38,7 @@ pub(super) fn status(client: &Client, args: &args::Status, screen: &mut Screen<'
     }
 }
 
-fn duration(seconds: u64) -> String {
+pub(super) fn duration(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3600 => format!("{} min", seconds / 60),
@@ -98,13 +98,44 @@ fn human_status(out: &mut dyn Write, status: &Status, every: bool) -> io::Result
                     name.clone(),
                     human(volume.size),
                     human(volume.allocated),
-                    join(&volume.used_by),
+                    join(users(&volume.used_by, &volume.targets)),
                     volume.fault.clone().unwrap_or_default(),
                 ]
             })
             .collect();
         writeln!(out)?;
-        table(out, &["VOLUME", "SIZE", "ALLOCATED", "SLOTS", ""], &rows)?;
+        table(out, &["VOLUME", "SIZE", "ALLOCATED", "USERS", ""], &rows)?;
+    }
+    let reserved: Vec<Vec<String>> = status
+        .volumes
+        .iter()
+        .filter_map(|(name, volume)| Some(vec![name.clone(), reservation_text(volume.reservation.as_ref()?)]))
+        .collect();
+    if !reserved.is_empty() {
+        writeln!(out)?;
+        table(out, &["VOLUME", "RESERVATION"], &reserved)?;
+    }
+    if !status.targets.is_empty() {
+        let rows: Vec<Vec<String>> = status
+            .targets
+            .iter()
+            .map(|(name, target)| {
+                let initiators = target.sessions.iter().map(|session| &session.initiator);
+                vec![
+                    name.clone(),
+                    target.sessions.len().to_string(),
+                    join(initiators),
+                    target.fault.clone().unwrap_or_default(),
+                ]
+            })
+            .collect();
+        writeln!(out)?;
+        table(out, &["TARGET", "SESSIONS", "INITIATORS", ""], &rows)?;
+    }
+    for (name, portal) in &status.portals {
+        if let Some(fault) = &portal.fault {
+            writeln!(out, "\nportal {name} is out of order: {fault}")?;
+        }
     }
     if !status.networks.is_empty() {
         let rows: Vec<Vec<String>> = status
@@ -133,6 +164,16 @@ fn human_status(out: &mut dyn Write, status: &Status, every: bool) -> io::Result
         }
         for (name, volume) in &status.volumes {
             counters(out, name, &volume.counters)?;
+        }
+        for (name, portal) in &status.portals {
+            counters(out, &format!("portal {name}"), &portal.counters)?;
+        }
+        for (name, target) in &status.targets {
+            counters(out, &format!("target {name}"), &target.counters)?;
+            for session in &target.sessions {
+                let owner = format!("{name} {} {}", session.initiator, session.isid);
+                counters(out, &owner, &session.counters)?;
+            }
         }
         for (name, network) in &status.networks {
             counters(out, name, &network.counters)?;

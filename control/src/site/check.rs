@@ -1,7 +1,7 @@
 //! What a well-formed site can still get wrong. All problems are found, not
 //! only the first; each knows the key that it is about.
 
-use super::{Model, Site, Slot, SlotId, Uplink, Volume, is_name, is_slot_name, is_vm_name};
+use super::{Kind, Model, Site, Slot, SlotId, Uplink, Volume, is_name, is_slot_name, is_vm_name};
 use crate::problem::Problem;
 use crate::step::Backing;
 use std::collections::{BTreeMap, HashSet};
@@ -23,6 +23,12 @@ pub(super) struct Finding {
     pub keys: Vec<String>,
     pub what: String,
     pub hint: String,
+}
+
+impl Finding {
+    fn problem(self) -> Problem {
+        Problem::invalid(self.what).at(dotted(&self.keys)).hint(self.hint)
+    }
 }
 
 /// `vm.web1.disk0.volume`, with quotes where TOML wants them.
@@ -72,11 +78,12 @@ macro_rules! keys {
     ($($key:expr),* $(,)?) => { vec![$($key.to_string()),*] };
 }
 
+mod export;
+
 impl Site {
     /// Everything that is wrong with the site; nothing if it can be planned for.
     pub fn check(&self) -> Vec<Problem> {
-        let findings = self.findings().into_iter();
-        findings.map(|f| Problem::invalid(f.what).at(dotted(&f.keys)).hint(f.hint)).collect()
+        self.findings().into_iter().map(Finding::problem).collect()
     }
 
     pub(super) fn findings(&self) -> Vec<Finding> {
@@ -86,6 +93,10 @@ impl Site {
         checker.volumes();
         checker.networks();
         checker.vms();
+        checker.portals();
+        checker.targets();
+        checker.users();
+        checker.identity();
         checker.findings
     }
 }
@@ -234,16 +245,17 @@ impl Checker<'_> {
                 "add a size, such as `size = \"20GiB\"`; only a volume with `path` can go without",
             );
         }
-        if ![512, 4096].contains(&volume.block_size) {
-            self.add(
-                key("block_size"),
-                format!("{} is not a block size", volume.block_size),
-                "write 512 or 4096",
-            );
+        let (sizes, hint): (&[u32], _) = match volume.kind {
+            Kind::Disk => (&[512, 4096], "write 512 or 4096"),
+            Kind::Cdrom => (&[2048], "a CD-ROM has blocks of 2048 bytes: leave `block_size` out"),
+        };
+        let block_size = volume.block_size();
+        if !sizes.contains(&block_size) {
+            self.add(key("block_size"), format!("{block_size} is not a block size"), hint);
         } else if let Some(size) = volume.size
-            && (size.0 == 0 || size.0 % u64::from(volume.block_size) != 0)
+            && (size.0 == 0 || size.0 % u64::from(block_size) != 0)
         {
-            let block = u64::from(volume.block_size);
+            let block = u64::from(block_size);
             let fitting = size.0.div_ceil(block).max(1).saturating_mul(block);
             self.add(
                 key("size"),
@@ -251,6 +263,7 @@ impl Checker<'_> {
                 format!("write a multiple of {block}, such as {fitting}"),
             );
         }
+        self.kind(name, volume);
         if let Some(serial) = &volume.serial
             && (serial.is_empty()
                 || serial.len() > SERIAL_MAX
@@ -363,7 +376,6 @@ impl Checker<'_> {
 
     fn vms(&mut self) {
         let mut macs = BTreeMap::new();
-        let mut users: BTreeMap<&str, SlotId> = BTreeMap::new();
         let site = self.site;
         for (name, vm) in &site.vm {
             if !is_vm_name(name) {
@@ -396,14 +408,8 @@ impl Checker<'_> {
                             format!("volume `{volume}` is twice in slot {id}"),
                             format!("remove one; a second path to it at LUN {lun} is of no use"),
                         );
-                    } else if let Some(other) = users.get(volume) {
-                        self.add(
-                            here,
-                            format!("volume `{volume}` is used by two slots, {other} and {id}"),
-                            "two guests on one volume destroy its filesystem: take it out of one of them, or make a second volume",
-                        );
-                    } else {
-                        users.insert(volume, id.clone());
+                    } else if slot.model == Model::VirtioBlk {
+                        self.fits_blk(here, volume, &id);
                     }
                 }
                 if slot.model == Model::VirtioNet
@@ -447,6 +453,7 @@ impl Checker<'_> {
         let given = [
             ("volume", slot.volume.is_some()),
             ("volumes", slot.volumes.is_some()),
+            ("path", slot.path.is_some()),
             ("network", slot.network.is_some()),
             ("mac", slot.mac.is_some()),
             ("vlan", slot.vlan.is_some()),
@@ -455,11 +462,12 @@ impl Checker<'_> {
         ];
         for (name, _) in given.iter().filter(|(_, given)| *given) {
             let (fits, instead) = match slot.model {
-                Model::VirtioScsi => (*name == "volumes", "write `volumes = [\"NAME\"]`"),
+                Model::VirtioScsi => (["volumes", "path"].contains(name), "write `volumes = [\"NAME\"]`"),
                 Model::VirtioBlk => (*name == "volume", "write `volume = \"NAME\"`"),
-                Model::VirtioNet => {
-                    (!name.starts_with("volume"), "it takes `network`, `mac`, `vlan`, `trunk` and `native`")
-                }
+                Model::VirtioNet => (
+                    !["volume", "volumes", "path"].contains(name),
+                    "it takes `network`, `mac`, `vlan`, `trunk` and `native`",
+                ),
             };
             if !fits {
                 self.add(key(name), format!("`{name}` is not for a {}", slot.model), instead);

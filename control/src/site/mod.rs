@@ -3,12 +3,15 @@
 //! [`crate::step`] are the same with all defaults resolved.
 
 mod check;
+pub(crate) mod export;
+pub(crate) mod group;
 mod parse;
 mod resolve;
 mod values;
 
+pub use export::{Allow, Chap, IscsiName, Listen, PathState, Portal, SESSIONS_MAX, Target, TargetPortals};
 pub use parse::{parse, read};
-pub use values::{LUN_MAX, Luns, Mac, Naa, Size, SlotId, is_name, is_slot_name, is_vm_name};
+pub use values::{LUN_MAX, Luns, Mac, Naa, Percent, Size, SlotId, is_name, is_slot_name, is_vm_name};
 
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -33,6 +36,36 @@ pub struct Site {
     pub network: BTreeMap<String, Network>,
     #[serde(default)]
     pub vm: BTreeMap<String, Vm>,
+    /// Addresses that iSCSI initiators connect to.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub portal: BTreeMap<String, Portal>,
+    /// iSCSI targets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub target: BTreeMap<String, Target>,
+    /// Numbers that initiators and reservations remember.
+    #[serde(default, skip_serializing_if = "Identity::is_empty")]
+    pub identity: Identity,
+}
+
+/// The numbers by which ports are known to initiators, made when an object is first seen and kept,
+/// also of objects that are gone: a reservation may remember them. Give them only to keep the
+/// numbers of a site that moves to another host.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// Relative target port identifiers: of virtio-scsi slots by `VM.SLOT`, of targets at their
+    /// portals by `TARGET/PORTAL`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub port: BTreeMap<String, u16>,
+    /// Target portal group tags, by portal.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub portal_group: BTreeMap<String, u16>,
+}
+
+impl Identity {
+    fn is_empty(&self) -> bool {
+        self.port.is_empty() && self.portal_group.is_empty()
+    }
 }
 
 /// The daemon's own settings. A change of `lanes` takes effect at its next start.
@@ -87,11 +120,25 @@ pub struct Volume {
     /// unless it is given (a missing file is then made).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Size>,
-    /// Logical block size: 512 or 4096.
-    #[serde(default = "default_block_size")]
-    pub block_size: u32,
+    #[serde(default, skip_serializing_if = "Kind::is_disk")]
+    pub kind: Kind,
+    /// Logical block size: 512 (the default) or 4096; 2048 for a CD-ROM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_size: Option<u32>,
+    /// 512 or 4096; by default what the store says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub physical_block_size: Option<u32>,
     #[serde(default, skip_serializing_if = "is_false")]
     pub read_only: bool,
+    /// Several virtio-scsi slots and iSCSI targets may use it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub shared: bool,
+    /// Guests see a medium that can be taken out. A CD-ROM always is.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub removable: bool,
+    /// Warn the users by a unit attention when so much of the size is allocated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thin_threshold: Option<Percent>,
     /// The volume's name for SCSI. Made at creation and kept; give it only to
     /// keep the name of a volume that comes from elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -101,8 +148,40 @@ pub struct Volume {
     pub serial: Option<String>,
 }
 
-fn default_block_size() -> u32 {
-    512
+/// What a SCSI initiator finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A direct access block device.
+    #[default]
+    Disk,
+    /// A CD or DVD drive with a medium in it: read-only, removable, blocks of 2048 bytes.
+    Cdrom,
+}
+
+impl Kind {
+    fn is_disk(&self) -> bool {
+        *self == Kind::Disk
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Kind::Disk => "disk",
+            Kind::Cdrom => "cdrom",
+        })
+    }
+}
+
+impl Volume {
+    /// The logical block size, given or that of its kind.
+    pub fn block_size(&self) -> u32 {
+        self.block_size.unwrap_or(match self.kind {
+            Kind::Disk => 512,
+            Kind::Cdrom => 2048,
+        })
+    }
 }
 
 fn is_false(value: &bool) -> bool {
@@ -116,8 +195,13 @@ impl Default for Volume {
             path: None,
             null: false,
             size: None,
-            block_size: default_block_size(),
+            kind: Kind::Disk,
+            block_size: None,
+            physical_block_size: None,
             read_only: false,
+            shared: false,
+            removable: false,
+            thin_threshold: None,
             naa: None,
             serial: None,
         }
@@ -224,6 +308,9 @@ pub struct Slot {
     /// virtio-scsi: its volumes by LUN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volumes: Option<Luns>,
+    /// virtio-scsi: the state of the path through this controller to its volumes (ALUA).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathState>,
     /// virtio-net: the network that it is a port of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
@@ -249,6 +336,7 @@ impl Slot {
             queues: default_queues(),
             volume: None,
             volumes: None,
+            path: None,
             network: None,
             mac: None,
             vlan: None,
@@ -314,6 +402,15 @@ impl<'de> Deserialize<'de> for Vm {
 }
 
 impl Site {
+    /// The same with a default that was not always kept as one written out, to compare what was meant.
+    pub(crate) fn plain(&self) -> Site {
+        let mut site = self.clone();
+        for volume in site.disk.values_mut() {
+            volume.block_size = Some(volume.block_size());
+        }
+        site
+    }
+
     /// All slots, in the order of their names.
     pub fn slots(&self) -> impl Iterator<Item = (SlotId, &Slot)> {
         self.vm.iter().flat_map(|(vm, declared)| {
@@ -328,6 +425,21 @@ impl Site {
 
     pub fn slot_mut(&mut self, id: &SlotId) -> Option<&mut Slot> {
         self.vm.get_mut(&id.vm)?.slots.get_mut(&id.slot)
+    }
+
+    /// One that names a volume, for people.
+    pub(crate) fn user_of(&self, volume: &str) -> Option<String> {
+        let slot = self.users_of(volume).into_iter().next().map(|(id, _)| id.to_string());
+        slot.or_else(|| self.targets_of(volume).first().map(|(target, _)| format!("target {target}")))
+    }
+
+    /// The targets that name a volume, with the LUN that it has there.
+    pub fn targets_of(&self, volume: &str) -> Vec<(&str, u16)> {
+        let targets = self.target.iter();
+        let luns = targets.flat_map(|(target, declared)| {
+            declared.luns.0.iter().map(move |(lun, name)| (target.as_str(), *lun, name))
+        });
+        luns.filter(|(_, _, name)| *name == volume).map(|(target, lun, _)| (target, lun)).collect()
     }
 
     /// The slots that name a volume, with the LUN that it has there.

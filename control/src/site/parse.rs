@@ -6,7 +6,7 @@ use crate::problem::Problem;
 use std::ops::Range;
 use std::path::Path;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 /// Reads, parses and checks a file.
 pub fn read(path: &Path) -> Result<Site, Problem> {
@@ -26,7 +26,9 @@ pub fn read(path: &Path) -> Result<Site, Problem> {
 /// Parses and checks a text; `file` is the name that problems give to it.
 pub fn parse(file: &str, text: &str) -> Result<Site, Problem> {
     let site: Site = toml::from_str(text).map_err(|error| syntax(file, text, &error))?;
-    let findings = site.findings();
+    let mut findings = site.findings();
+    findings.extend(site.strange_masks(&Site::default()));
+    findings.extend(site.open_secrets());
     if findings.is_empty() {
         return Ok(site);
     }
@@ -62,18 +64,38 @@ fn position(file: &str, text: &str, offset: usize) -> String {
 /// wrong has no key of its own, and its table is named instead.
 fn locate(table: &Spanned<DeTable<'_>>, keys: &[String]) -> Option<Range<usize>> {
     let mut found = None;
-    let mut current = table.get_ref();
+    let mut current = Some(Here::Table(table.get_ref()));
     for key in keys {
-        let Some((name, value)) = current.get_key_value(key.as_str()) else {
-            break;
+        let value = match current {
+            Some(Here::Table(table)) => {
+                let Some((name, value)) = table.get_key_value(key.as_str()) else {
+                    break;
+                };
+                found = Some(name.span());
+                value
+            }
+            // An element of a list: [[target.x.allow]].
+            Some(Here::Array(array)) => {
+                let Some(value) = key.parse::<usize>().ok().and_then(|index| array.get(index)) else {
+                    break;
+                };
+                found = Some(value.span());
+                value
+            }
+            None => break,
         };
-        found = Some(name.span());
-        match value.get_ref() {
-            DeValue::Table(next) => current = next,
-            _ => break,
-        }
+        current = match value.get_ref() {
+            DeValue::Table(next) => Some(Here::Table(next)),
+            DeValue::Array(next) => Some(Here::Array(next)),
+            _ => None,
+        };
     }
     found
+}
+
+enum Here<'a, 'i> {
+    Table(&'a DeTable<'i>),
+    Array(&'a DeArray<'i>),
 }
 
 fn syntax(file: &str, text: &str, error: &toml::de::Error) -> Problem {
@@ -82,7 +104,7 @@ fn syntax(file: &str, text: &str, error: &toml::de::Error) -> Problem {
         Some(span) => position(file, text, span.start),
         None => file.to_owned(),
     };
-    // Serde's own words for a wrong key or model carry what would be right.
+    // Serde's own words for a wrong key or value carry what would be right.
     let backticked = |part: &str| -> Vec<String> {
         let words = part.split('`').skip(1).step_by(2);
         words.map(str::to_owned).collect()
@@ -94,7 +116,9 @@ fn syntax(file: &str, text: &str, error: &toml::de::Error) -> Problem {
     } else if let Some(rest) = message.strip_prefix("unknown variant ") {
         let words = backticked(rest);
         let (wrong, known) = words.split_first().map_or(("", &[][..]), |(w, k)| (w, k));
-        (format!("unknown model `{wrong}`"), suggest(wrong, known, "models are"))
+        let model = known.iter().any(|known| known.starts_with("virtio-"));
+        let (sort, list) = if model { ("model", "models are") } else { ("value", "values are") };
+        (format!("unknown {sort} `{wrong}`"), suggest(wrong, known, list))
     } else if let Some(rest) = message.strip_prefix("missing field ") {
         let key = rest.trim_matches('`');
         (format!("the key `{key}` is missing"), format!("add `{key} = …` to this table"))

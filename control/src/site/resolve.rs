@@ -2,8 +2,13 @@
 //! into paths. These assume a site that [`Site::check`] found nothing in;
 //! on any other they give `None`.
 
-use super::{Mac, Model, Network, Site, Slot, SlotId, Uplink, Vm};
-use crate::step::{Backing, Device, Lun, NetworkSpec, SlotSpec, Tagging, UplinkSpec, VolumeSpec};
+use super::export::port_key;
+use super::group::Groups;
+use super::{Chap, Kind, Mac, Model, Network, PathState, Percent, Site, Slot, SlotId, Target, Uplink, Vm};
+use crate::step::{
+    Access, Backing, ChapSpec, Device, Lun, NetworkSpec, PortalSpec, SlotSpec, Tagging, TargetPortal,
+    TargetSpec, UplinkSpec, VolumeSpec,
+};
 use std::path::PathBuf;
 
 /// The VLAN of a port that names none: IEEE 802.1Q's default PVID.
@@ -45,8 +50,13 @@ impl Site {
             name: name.to_owned(),
             backing: self.backing(name)?,
             size: volume.size.map(|size| size.0),
-            block_size: volume.block_size,
-            read_only: volume.read_only,
+            kind: volume.kind,
+            block_size: volume.block_size(),
+            physical_block_size: volume.physical_block_size,
+            read_only: volume.read_only || volume.kind == Kind::Cdrom,
+            removable: volume.removable || volume.kind == Kind::Cdrom,
+            shared: volume.shared,
+            thin_threshold: volume.thin_threshold.map(Percent::get),
             naa,
             serial: volume.serial.clone().unwrap_or_else(|| naa.serial()),
         })
@@ -56,7 +66,13 @@ impl Site {
         self.server.socket_dir.join(format!("{id}.sock"))
     }
 
+    /// The slot with its port's number, which must have been given. Where many are resolved, use
+    /// [`Site::slot_spec_in`] with the groups found once.
     pub fn slot_spec(&self, id: &SlotId) -> Option<SlotSpec> {
+        self.slot_spec_in(id, &self.groups())
+    }
+
+    pub(crate) fn slot_spec_in(&self, id: &SlotId, groups: &Groups) -> Option<SlotSpec> {
         let vm = self.vm.get(&id.vm)?;
         let slot = vm.slots.get(&id.slot)?;
         Some(SlotSpec {
@@ -64,9 +80,100 @@ impl Site {
             socket: self.socket(id),
             user: vm.user.clone(),
             queues: slot.queues,
-            device: slot.device(id)?,
+            device: self.device(id, slot)?,
+            group: groups.of_slot(id).map(str::to_owned),
         })
     }
+
+    fn device(&self, id: &SlotId, slot: &Slot) -> Option<Device> {
+        Some(match slot.model {
+            Model::VirtioScsi => Device::VirtioScsi {
+                luns: slot.luns().map(|(lun, volume)| Lun { lun, volume: volume.to_owned() }).collect(),
+                port_id: *self.identity.port.get(&id.to_string())?,
+                path: slot.path.unwrap_or_default(),
+            },
+            Model::VirtioBlk => Device::VirtioBlk { volume: slot.volume.clone()? },
+            Model::VirtioNet => Device::VirtioNet {
+                network: slot.network.clone()?,
+                mac: slot.mac.unwrap_or_else(|| Mac::derived(&id.vm, &id.slot)),
+                tagging: tagging(slot.vlan, slot.trunk.as_ref(), slot.native),
+            },
+        })
+    }
+
+    pub fn portal_spec(&self, name: &str) -> Option<PortalSpec> {
+        self.portal_spec_in(name, &self.groups())
+    }
+
+    pub(crate) fn portal_spec_in(&self, name: &str, groups: &Groups) -> Option<PortalSpec> {
+        let portal = self.portal.get(name)?;
+        Some(PortalSpec {
+            name: name.to_owned(),
+            listen: portal.listen.0,
+            group: groups.of_portal(name)?.to_owned(),
+        })
+    }
+
+    /// The target with its ports' numbers, which must have been given.
+    pub fn target_spec(&self, name: &str) -> Option<TargetSpec> {
+        self.target_spec_in(name, &self.groups())
+    }
+
+    pub(crate) fn target_spec_in(&self, name: &str, groups: &Groups) -> Option<TargetSpec> {
+        let target = self.target.get(name)?;
+        let portal = |(portal, path): (&String, &PathState)| {
+            Some(TargetPortal {
+                portal: portal.clone(),
+                tpgt: *self.identity.portal_group.get(portal)?,
+                port_id: *self.identity.port.get(&port_key(name, portal))?,
+                path: *path,
+            })
+        };
+        let luns = target.luns.0.iter();
+        Some(TargetSpec {
+            name: name.to_owned(),
+            iqn: target.iqn.clone(),
+            luns: luns.map(|(lun, volume)| Lun { lun: *lun, volume: volume.clone() }).collect(),
+            portals: target.portals.0.iter().map(portal).collect::<Option<_>>()?,
+            sessions_max: target.sessions_max,
+            access: target.access()?,
+            group: groups.of_target(name)?.to_owned(),
+        })
+    }
+}
+
+impl Target {
+    fn access(&self) -> Option<Vec<Access>> {
+        let mut access = Vec::new();
+        for entry in &self.allow {
+            let luns = entry.luns.clone().map(|mut luns| {
+                luns.sort_unstable();
+                luns.dedup();
+                luns
+            });
+            access.push(Access {
+                initiator: Some(entry.initiator.clone()),
+                luns,
+                chap: spec(entry.chap.as_ref().or(self.chap.as_ref()))?,
+                mutual: spec(entry.mutual.as_ref().or(self.mutual.as_ref()))?,
+            });
+        }
+        if self.open {
+            access.push(Access {
+                initiator: None,
+                luns: None,
+                chap: spec(self.chap.as_ref())?,
+                mutual: spec(self.mutual.as_ref())?,
+            });
+        }
+        Some(access)
+    }
+}
+
+/// `None`: its secret is in no file yet.
+fn spec(chap: Option<&Chap>) -> Option<Option<ChapSpec>> {
+    let Some(chap) = chap else { return Some(None) };
+    Some(Some(ChapSpec { user: chap.user.clone(), secret_file: chap.secret_file.clone()? }))
 }
 
 impl Vm {
@@ -74,22 +181,6 @@ impl Vm {
     pub fn mac(&self, id: &SlotId) -> Option<Mac> {
         let slot = self.slots.get(&id.slot)?;
         Some(slot.mac.unwrap_or_else(|| Mac::derived(&id.vm, &id.slot)))
-    }
-}
-
-impl Slot {
-    fn device(&self, id: &SlotId) -> Option<Device> {
-        Some(match self.model {
-            Model::VirtioScsi => Device::VirtioScsi {
-                luns: self.luns().map(|(lun, volume)| Lun { lun, volume: volume.to_owned() }).collect(),
-            },
-            Model::VirtioBlk => Device::VirtioBlk { volume: self.volume.clone()? },
-            Model::VirtioNet => Device::VirtioNet {
-                network: self.network.clone()?,
-                mac: self.mac.unwrap_or_else(|| Mac::derived(&id.vm, &id.slot)),
-                tagging: tagging(self.vlan, self.trunk.as_ref(), self.native),
-            },
-        })
     }
 }
 

@@ -1,7 +1,6 @@
 //! Values that have a text form of their own: sizes, MAC addresses, slot
 //! names, volume names for SCSI, LUN lists.
 
-use crate::problem::Problem;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -252,6 +251,33 @@ impl FromStr for SlotId {
     }
 }
 
+/// A share of a whole: `80%`, 1 to 100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Percent(u8);
+
+impl Percent {
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl FromStr for Percent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.strip_suffix('%').and_then(|number| number.trim_end().parse().ok());
+        number.filter(|number| (1..=100).contains(number)).map(Percent).ok_or_else(|| {
+            format!("`{text}` is not a share; write 1 to 100 with a percent sign, such as \"80%\"")
+        })
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0)
+    }
+}
+
 /// `[a-z0-9][a-z0-9._-]*`, at most 63 characters.
 pub fn is_name(text: &str) -> bool {
     text.len() <= 63
@@ -270,50 +296,53 @@ pub fn is_slot_name(text: &str) -> bool {
     number.is_some_and(|n| n.parse::<u8>().is_ok_and(|parsed| parsed.to_string() == n))
 }
 
+/// Serde and the schema of a type that is written as text.
 macro_rules! text_form {
     ($($name:ident, $expecting:literal, $pattern:literal;)*) => {$(
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
             }
         }
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct TextVisitor;
-                impl Visitor<'_> for TextVisitor {
+                impl serde::de::Visitor<'_> for TextVisitor {
                     type Value = $name;
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                         f.write_str($expecting)
                     }
-                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$name, E> {
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$name, E> {
                         text.parse().map_err(E::custom)
                     }
                 }
                 deserializer.deserialize_str(TextVisitor)
             }
         }
-        impl ToSchema for $name {}
-        impl PartialSchema for $name {
-            fn schema() -> RefOr<Schema> {
-                ObjectBuilder::new()
-                    .schema_type(Type::String)
+        impl utoipa::ToSchema for $name {}
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+                utoipa::openapi::schema::ObjectBuilder::new()
+                    .schema_type(utoipa::openapi::schema::Type::String)
                     .description(Some($expecting))
                     .pattern(Some($pattern))
                     .into()
             }
         }
         impl TryFrom<&str> for $name {
-            type Error = Problem;
-            fn try_from(text: &str) -> Result<Self, Problem> {
-                text.parse().map_err(Problem::invalid)
+            type Error = crate::problem::Problem;
+            fn try_from(text: &str) -> Result<Self, crate::problem::Problem> {
+                text.parse().map_err(crate::problem::Problem::invalid)
             }
         }
     )*};
 }
+pub(super) use text_form;
 
 text_form! {
     Mac, "a MAC address such as \"52:54:00:aa:bb:01\"", "^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$";
     Naa, "an NAA name of 32 hex digits that begins with 6", "^(naa\\.)?6[0-9a-fA-F]{31}$";
+    Percent, "a share such as \"80%\"", "^[0-9]{1,3}%$";
     SlotId, "a slot such as \"web1.disk0\"", "^[a-z0-9][a-z0-9_-]*\\.(disk|nic)[0-9]+$";
 }
 

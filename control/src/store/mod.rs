@@ -2,9 +2,12 @@
 //! that is not ours, damaged, or of a newer version is reported and left as it
 //! is.
 
+mod secrets;
 pub mod v1;
+pub mod v2;
 
 use crate::problem::{Kind, Problem};
+use crate::site::Site;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition, TableError};
 use std::fs::{self, File, OpenOptions};
@@ -12,7 +15,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-pub use v1::Document;
+pub use v2::Document;
 
 /// The file's name in the state directory.
 pub const FILE_NAME: &str = "standpipe.redb";
@@ -29,6 +32,7 @@ const CACHE_BYTES: usize = 1 << 20;
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 pub struct Store {
+    state_dir: PathBuf,
     path: PathBuf,
     database: Database,
     document: Document,
@@ -70,11 +74,25 @@ impl Store {
             Ok(document) => document?,
             Err(()) => return Err(damaged(&path, "its structure is broken")),
         };
-        Ok(Store { path, database, document })
+        Ok(Store { state_dir: state_dir.to_owned(), path, database, document })
     }
 
     pub fn document(&self) -> &Document {
         &self.document
+    }
+
+    /// Puts the secrets that a site carries into files, and their paths into the site.
+    pub(crate) fn keep_secrets(&self, site: &mut Site) -> Result<(), Problem> {
+        let directory = self.state_dir.join(secrets::DIRECTORY);
+        secrets::keep(&directory, site)
+    }
+
+    /// Removes kept secrets that nothing names any more. One that cannot be removed is tried again at
+    /// the next change.
+    pub(crate) fn sweep_secrets(&self) {
+        let document = &self.document;
+        let sites = [Some(&document.site), document.pending.as_ref(), document.config.as_ref()];
+        secrets::sweep(&self.state_dir.join(secrets::DIRECTORY), sites.into_iter().flatten());
     }
 
     /// Keeps a document. When this returns, it survives power loss.
@@ -195,17 +213,23 @@ fn read(path: &Path, database: &Database) -> Result<Document, Problem> {
         .ok_or_else(|| damaged(path, "it has no version"))?
         .value();
     match version {
-        v1::VERSION => {
+        v1::VERSION | v2::VERSION => {
             let table = transaction.open_table(DOCUMENTS).map_err(foreign)?;
             let bytes = table
                 .get(SITE)
                 .map_err(|error| damaged(path, &error.to_string()))?
                 .ok_or_else(|| damaged(path, "it has no site"))?;
-            serde_json::from_slice(bytes.value()).map_err(|error| damaged(path, &error.to_string()))
+            let bytes = bytes.value();
+            let document = if version == v1::VERSION {
+                serde_json::from_slice::<v1::Document>(bytes).map(Document::from)
+            } else {
+                serde_json::from_slice(bytes)
+            };
+            document.map_err(|error| damaged(path, &error.to_string()))
         }
         newer => Err(Problem::failed(format!(
             "the store has version {newer}, and this program knows version {} at most; it was left as it is",
-            v1::VERSION
+            v2::VERSION
         ))
         .at(path.display().to_string())
         .hint("run the newer version of Standpipe that wrote it")),
@@ -219,7 +243,7 @@ fn write(database: &Database, document: &Document) -> Result<(), redb::Error> {
     transaction.set_quick_repair(true);
     {
         let mut meta = transaction.open_table(META)?;
-        meta.insert(VERSION, v1::VERSION)?;
+        meta.insert(VERSION, v2::VERSION)?;
         let mut documents = transaction.open_table(DOCUMENTS)?;
         documents.insert(SITE, bytes.as_slice())?;
     }

@@ -1,5 +1,6 @@
-//! Version 1 of what is kept: one JSON document. A released version does not
-//! change; a new one gets a module of its own and a conversion from this one.
+//! Version 1 of what was kept: one JSON document. Its sites are read by the
+//! types of today, which take all that those of then wrote; a document of then
+//! is among the tests.
 
 use crate::site::Site;
 use serde::{Deserialize, Serialize};
@@ -10,12 +11,7 @@ pub const VERSION: u64 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Document {
-    /// What the daemon offers, identities included.
     pub site: Site,
-    /// What it was about to offer when it was last heard of: written before
-    /// the first step of a change and taken away after its last.
     pub pending: Option<Site>,
-    /// The configuration file as it was last taken over. An unchanged file is
-    /// not taken over again, or a restart would undo what was changed since.
     pub config: Option<Site>,
 }
