@@ -23,7 +23,7 @@ use crate::driver::scsi::Sense;
 /// core's own cache.
 const RECEIVE_BYTES: usize = 256 << 10;
 /// Parts of one `writev`.
-const PARTS_MAX: usize = 128;
+const PARTS_MAX: usize = 64;
 /// Headers that were sent are cut off once there are so many bytes of them.
 const HEADERS_MAX_BYTES: usize = 1 << 20;
 

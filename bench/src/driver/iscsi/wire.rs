@@ -26,22 +26,25 @@ impl Wire {
         let mut last = None;
         for address in addresses {
             match TcpStream::connect_timeout(&address, patience) {
-                Ok(stream) => {
-                    stream.set_nodelay(true).map_err(doing("setting TCP_NODELAY"))?;
-                    return Ok(Wire {
-                        stream,
-                        header_digest: false,
-                        data_digest: false,
-                        patience,
-                        received: Vec::new(),
-                        taken: 0,
-                    });
-                }
+                Ok(stream) => return Wire::over(stream, patience),
                 Err(error) => last = Some(error),
             }
         }
         let source = last.unwrap_or_else(|| std::io::Error::other(format!("{portal} has no address")));
         Err(Error::System { doing: "connecting to the portal", source })
+    }
+
+    /// Over a connection that is there already.
+    pub fn over(stream: TcpStream, patience: Duration) -> Result<Wire> {
+        stream.set_nodelay(true).map_err(doing("setting TCP_NODELAY"))?;
+        Ok(Wire {
+            stream,
+            header_digest: false,
+            data_digest: false,
+            patience,
+            received: Vec::new(),
+            taken: 0,
+        })
     }
 
     /// Sends bytes as they are.
