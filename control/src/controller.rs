@@ -109,6 +109,8 @@ impl Controller {
         if let Some(pending) = document.pending.take() {
             document.site = pending;
         }
+        let known = document.site.clone();
+        document.site.number_ports(&known);
         if let Some(config) = config
             && document.config.as_ref().map(Site::plain) != Some(config.plain())
         {
@@ -171,7 +173,9 @@ impl Controller {
         let current = store.document().site.clone();
         let mut desired = current.clone();
         edit(&mut desired)?;
-        if let Some(problem) = Problem::from_list(desired.check_change(&current)) {
+        let mut problems = desired.check();
+        problems.extend(desired.check_change(&current));
+        if let Some(problem) = Problem::from_list(problems) {
             return Err(problem);
         }
         // Swept whatever becomes of the change: what the store then names stays.
@@ -251,7 +255,6 @@ impl Controller {
             let volume = match step {
                 Step::CreateVolume(spec) => &spec.name,
                 Step::GrowVolume { volume, .. } | Step::RemoveVolume { volume } => volume,
-                Step::AttachTargetLun { volume, .. } => volume,
                 _ => continue,
             };
             if busy.contains(volume) {

@@ -28,7 +28,7 @@ pub fn plan(current: &Site, desired: &Site) -> Result<Vec<Step>, Problem> {
     plan.portals(current, desired, &groups.1);
     plan.slots(current, desired, &groups);
     plan.targets(current, desired, &groups);
-    plan.groups(current, desired, &groups);
+    plan.groups(current, desired, &groups.1);
     if let Some(problem) = Problem::from_list(plan.problems) {
         return Err(problem);
     }

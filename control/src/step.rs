@@ -364,7 +364,7 @@ impl fmt::Display for Step {
                 let targets = spec.targets.iter().map(|target| format!("target {target}"));
                 let portals = spec.portals.iter().map(|portal| format!("portal {portal}"));
                 let members: Vec<String> = slots.chain(targets).chain(portals).collect();
-                write!(f, "bring together {}", members.join(", "))
+                write!(f, "put {} into group {}", members.join(", "), spec.name)
             }
             Step::AddPortal(spec) => write!(f, "add portal {} ({})", spec.name, spec.listen),
             Step::ChangePortal(spec) => write!(f, "change portal {} to {}", spec.name, spec.listen),

@@ -40,6 +40,9 @@ _standpipe() {
             standpipe,nic)
                 cmd="standpipe__subcmd__nic"
                 ;;
+            standpipe,portal)
+                cmd="standpipe__subcmd__portal"
+                ;;
             standpipe,qemu-args)
                 cmd="standpipe__subcmd__qemu__subcmd__args"
                 ;;
@@ -49,6 +52,9 @@ _standpipe() {
             standpipe,status)
                 cmd="standpipe__subcmd__status"
                 ;;
+            standpipe,target)
+                cmd="standpipe__subcmd__target"
+                ;;
             standpipe,upgrade)
                 cmd="standpipe__subcmd__upgrade"
                 ;;
@@ -57,6 +63,9 @@ _standpipe() {
                 ;;
             standpipe__subcmd__disk,attach)
                 cmd="standpipe__subcmd__disk__subcmd__attach"
+                ;;
+            standpipe__subcmd__disk,clear-reservations)
+                cmd="standpipe__subcmd__disk__subcmd__clear__subcmd__reservations"
                 ;;
             standpipe__subcmd__disk,create)
                 cmd="standpipe__subcmd__disk__subcmd__create"
@@ -79,6 +88,9 @@ _standpipe() {
             standpipe__subcmd__disk,rm)
                 cmd="standpipe__subcmd__disk__subcmd__rm"
                 ;;
+            standpipe__subcmd__disk,set)
+                cmd="standpipe__subcmd__disk__subcmd__set"
+                ;;
             standpipe__subcmd__network,add)
                 cmd="standpipe__subcmd__network__subcmd__add"
                 ;;
@@ -90,6 +102,42 @@ _standpipe() {
                 ;;
             standpipe__subcmd__nic,set)
                 cmd="standpipe__subcmd__nic__subcmd__set"
+                ;;
+            standpipe__subcmd__portal,add)
+                cmd="standpipe__subcmd__portal__subcmd__add"
+                ;;
+            standpipe__subcmd__portal,change)
+                cmd="standpipe__subcmd__portal__subcmd__change"
+                ;;
+            standpipe__subcmd__portal,list)
+                cmd="standpipe__subcmd__portal__subcmd__list"
+                ;;
+            standpipe__subcmd__portal,remove)
+                cmd="standpipe__subcmd__portal__subcmd__rm"
+                ;;
+            standpipe__subcmd__portal,rm)
+                cmd="standpipe__subcmd__portal__subcmd__rm"
+                ;;
+            standpipe__subcmd__target,add)
+                cmd="standpipe__subcmd__target__subcmd__add"
+                ;;
+            standpipe__subcmd__target,change)
+                cmd="standpipe__subcmd__target__subcmd__change"
+                ;;
+            standpipe__subcmd__target,list)
+                cmd="standpipe__subcmd__target__subcmd__list"
+                ;;
+            standpipe__subcmd__target,reload)
+                cmd="standpipe__subcmd__target__subcmd__reload"
+                ;;
+            standpipe__subcmd__target,remove)
+                cmd="standpipe__subcmd__target__subcmd__rm"
+                ;;
+            standpipe__subcmd__target,rm)
+                cmd="standpipe__subcmd__target__subcmd__rm"
+                ;;
+            standpipe__subcmd__target,show)
+                cmd="standpipe__subcmd__target__subcmd__show"
                 ;;
             standpipe__subcmd__vm,add)
                 cmd="standpipe__subcmd__vm__subcmd__add"
@@ -110,7 +158,7 @@ _standpipe() {
 
     case "${cmd}" in
         standpipe)
-            opts="-h -V --api --json --help --version serve keep upgrade apply vm disk network nic status qemu-args libvirt-xml completions man"
+            opts="-h -V --api --json --help --version serve keep upgrade apply vm disk portal target network nic status qemu-args libvirt-xml completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -164,7 +212,7 @@ _standpipe() {
             return 0
             ;;
         standpipe__subcmd__disk)
-            opts="-h -V --api --json --help --version create list resize rm import export attach detach"
+            opts="-h -V --api --json --help --version create list resize set clear-reservations rm import export attach detach"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -203,8 +251,26 @@ _standpipe() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        standpipe__subcmd__disk__subcmd__clear__subcmd__reservations)
+            opts="-h -V --api --json --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --api)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         standpipe__subcmd__disk__subcmd__create)
-            opts="-h -V --store --path --null --size --block-size --read-only --api --json --help --version"
+            opts="-h -V --store --path --null --size --kind --block-size --physical-block-size --read-only --shared --removable --thin-threshold --api --json --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -222,7 +288,19 @@ _standpipe() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --kind)
+                    COMPREPLY=($(compgen -W "disk cdrom" -- "${cur}"))
+                    return 0
+                    ;;
                 --block-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --physical-block-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --thin-threshold)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -334,6 +412,32 @@ _standpipe() {
                 return 0
             fi
             case "${prev}" in
+                --api)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        standpipe__subcmd__disk__subcmd__set)
+            opts="-h -V --shared --thin-threshold --api --json --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --shared)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --thin-threshold)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --api)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -547,6 +651,96 @@ _standpipe() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        standpipe__subcmd__portal)
+            opts="-h -V --api --json --help --version add list change rm remove"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --api)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        standpipe__subcmd__portal__subcmd__add)
+            opts="-h -V --api --json --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --api)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        standpipe__subcmd__portal__subcmd__change)
+            opts="-h -V --api --json --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --api)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        standpipe__subcmd__portal__subcmd__list)
+            opts="-h -V --api --json --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --api)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        standpipe__subcmd__portal__subcmd__rm)
+            opts="-h -V --api --json --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --api)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         standpipe__subcmd__qemu__subcmd__args)
             opts="-h -V --memory --api --json --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -598,6 +792,220 @@ _standpipe() {
         standpipe__subcmd__status)
             opts="-h -V --watch --counters --api --json --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --api)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        standpipe__subcmd__target)
+            opts="-h -V --api --json --help --version add list show change reload rm remove"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --api)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        standpipe__subcmd__target__subcmd__add)
+            opts="-h -V --iqn --portal --lun --sessions-max --open --allow --mask --chap --secret-file --mutual --mutual-secret-file --api --json --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --iqn)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --portal)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lun)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sessions-max)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --allow)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mask)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --chap)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --secret-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mutual)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mutual-secret-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --api)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        standpipe__subcmd__target__subcmd__change)
+            opts="-h -V --portal --lun --sessions-max --open --allow --mask --chap --secret-file --mutual --mutual-secret-file --leave --detach --disallow --closed --no-chap --no-mutual --api --json --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --portal)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lun)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sessions-max)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --allow)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mask)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --chap)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --secret-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mutual)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mutual-secret-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --leave)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --detach)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --disallow)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --api)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        standpipe__subcmd__target__subcmd__list)
+            opts="-h -V --api --json --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --api)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        standpipe__subcmd__target__subcmd__reload)
+            opts="-h -V --api --json --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --api)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        standpipe__subcmd__target__subcmd__rm)
+            opts="-h -V --api --json --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --api)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        standpipe__subcmd__target__subcmd__show)
+            opts="-h -V --api --json --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -34,6 +34,8 @@ complete -c standpipe -n "__fish_standpipe_needs_command" -f -a "upgrade" -d 'Pu
 complete -c standpipe -n "__fish_standpipe_needs_command" -f -a "apply" -d 'Make the host offer what a file says, and nothing else'
 complete -c standpipe -n "__fish_standpipe_needs_command" -f -a "vm" -d 'VMs and their slots'
 complete -c standpipe -n "__fish_standpipe_needs_command" -f -a "disk" -d 'Volumes'
+complete -c standpipe -n "__fish_standpipe_needs_command" -f -a "portal" -d 'Addresses that iSCSI initiators connect to'
+complete -c standpipe -n "__fish_standpipe_needs_command" -f -a "target" -d 'iSCSI targets: volumes for other hosts'
 complete -c standpipe -n "__fish_standpipe_needs_command" -f -a "network" -d 'Networks'
 complete -c standpipe -n "__fish_standpipe_needs_command" -f -a "nic" -d 'Ports of VMs on networks'
 complete -c standpipe -n "__fish_standpipe_needs_command" -f -a "status" -d 'Show what is going on'
@@ -89,27 +91,35 @@ complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from show" -l json -d 'Print JSON'
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from show" -s V -l version -d 'Print version'
-complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize rm import export attach detach" -l api -d 'The daemon\'s API socket' -r -F
-complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize rm import export attach detach" -l json -d 'Print JSON'
-complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize rm import export attach detach" -s h -l help -d 'Print help'
-complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize rm import export attach detach" -s V -l version -d 'Print version'
-complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize rm import export attach detach" -f -a "create" -d 'Make a volume'
-complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize rm import export attach detach" -f -a "list" -d 'List all volumes'
-complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize rm import export attach detach" -f -a "resize" -d 'Grow a volume; a running guest sees it'
-complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize rm import export attach detach" -f -a "rm" -d 'Remove a volume; its data stays unless --delete-data is given'
-complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize rm import export attach detach" -f -a "import" -d 'Replace a volume\'s bytes by a raw image'
-complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize rm import export attach detach" -f -a "export" -d 'Copy a volume\'s bytes to a raw image'
-complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize rm import export attach detach" -f -a "attach" -d 'Plug a volume into a virtio-scsi slot, also of a running guest'
-complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize rm import export attach detach" -f -a "detach" -d 'Unplug a volume from a virtio-scsi slot, also of a running guest'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set clear-reservations rm import export attach detach" -l api -d 'The daemon\'s API socket' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set clear-reservations rm import export attach detach" -l json -d 'Print JSON'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set clear-reservations rm import export attach detach" -s h -l help -d 'Print help'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set clear-reservations rm import export attach detach" -s V -l version -d 'Print version'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set clear-reservations rm import export attach detach" -f -a "create" -d 'Make a volume'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set clear-reservations rm import export attach detach" -f -a "list" -d 'List all volumes'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set clear-reservations rm import export attach detach" -f -a "resize" -d 'Grow a volume; a running guest sees it'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set clear-reservations rm import export attach detach" -f -a "set" -d 'Change whether a volume is shared, or its threshold, while guests run'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set clear-reservations rm import export attach detach" -f -a "clear-reservations" -d 'Take all reservations and registrations away from a volume'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set clear-reservations rm import export attach detach" -f -a "rm" -d 'Remove a volume; its data stays unless --delete-data is given'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set clear-reservations rm import export attach detach" -f -a "import" -d 'Replace a volume\'s bytes by a raw image'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set clear-reservations rm import export attach detach" -f -a "export" -d 'Copy a volume\'s bytes to a raw image'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set clear-reservations rm import export attach detach" -f -a "attach" -d 'Plug a volume into a virtio-scsi slot, also of a running guest'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set clear-reservations rm import export attach detach" -f -a "detach" -d 'Unplug a volume from a virtio-scsi slot, also of a running guest'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l store -d 'Keep it in this store' -r
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l path -d 'A file or block device of the host; a missing file is made' -r -F
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l size -d 'Such as 20GiB; only for --path it can be left out' -r
-complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l block-size -d '512 or 4096' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l kind -d 'What guests see: a disk, or a CD-ROM with an ISO image in it' -r -f -a "disk\t'A direct access block device'
+cdrom\t'A CD or DVD drive with a medium in it: read-only, removable, blocks of 2048 bytes'"
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l block-size -d '512 or 4096; 512 if nothing is said, and 2048 for a CD-ROM' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l physical-block-size -d '512 or 4096; by default what the store says' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l thin-threshold -d 'Warn the users when so much of the size is allocated' -r
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l api -d 'The daemon\'s API socket' -r -F
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l null -d 'Reads give zeros, writes are forgotten; for benchmarks'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l read-only -d 'Guests cannot write to it'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l shared -d 'Several virtio-scsi slots and iSCSI targets may use it'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l removable -d 'Guests see a medium that can be taken out'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l json -d 'Print JSON'
-complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -s V -l version -d 'Print version'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from list" -l api -d 'The daemon\'s API socket' -r -F
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from list" -l json -d 'Print JSON'
@@ -119,6 +129,17 @@ complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_see
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from resize" -l json -d 'Print JSON'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from resize" -s h -l help -d 'Print help'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from resize" -s V -l version -d 'Print version'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from set" -l shared -d 'Whether several virtio-scsi slots and iSCSI targets may use it' -r -f -a "true\t''
+false\t''"
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from set" -l thin-threshold -d 'A share such as 80%, or none' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from set" -l api -d 'The daemon\'s API socket' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from set" -l json -d 'Print JSON'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from set" -s V -l version -d 'Print version'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from clear-reservations" -l api -d 'The daemon\'s API socket' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from clear-reservations" -l json -d 'Print JSON'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from clear-reservations" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from clear-reservations" -s V -l version -d 'Print version'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from rm" -l api -d 'The daemon\'s API socket' -r -F
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from rm" -l delete-data -d 'Also delete the volume\'s file'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from rm" -l json -d 'Print JSON'
@@ -143,6 +164,101 @@ complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_see
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from detach" -l json -d 'Print JSON'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from detach" -s h -l help -d 'Print help'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from detach" -s V -l version -d 'Print version'
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and not __fish_seen_subcommand_from add list change rm remove" -l api -d 'The daemon\'s API socket' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and not __fish_seen_subcommand_from add list change rm remove" -l json -d 'Print JSON'
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and not __fish_seen_subcommand_from add list change rm remove" -s h -l help -d 'Print help'
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and not __fish_seen_subcommand_from add list change rm remove" -s V -l version -d 'Print version'
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and not __fish_seen_subcommand_from add list change rm remove" -f -a "add" -d 'Listen for initiators at an address'
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and not __fish_seen_subcommand_from add list change rm remove" -f -a "list" -d 'List all portals'
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and not __fish_seen_subcommand_from add list change rm remove" -f -a "change" -d 'Give a portal another address; connections of the old one go on'
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and not __fish_seen_subcommand_from add list change rm remove" -f -a "rm" -d 'Remove a portal that no target is at'
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and not __fish_seen_subcommand_from add list change rm remove" -f -a "remove" -d 'Remove a portal that no target is at'
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and __fish_seen_subcommand_from add" -l api -d 'The daemon\'s API socket' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and __fish_seen_subcommand_from add" -l json -d 'Print JSON'
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help'
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and __fish_seen_subcommand_from add" -s V -l version -d 'Print version'
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and __fish_seen_subcommand_from list" -l api -d 'The daemon\'s API socket' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and __fish_seen_subcommand_from list" -l json -d 'Print JSON'
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and __fish_seen_subcommand_from list" -s V -l version -d 'Print version'
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and __fish_seen_subcommand_from change" -l api -d 'The daemon\'s API socket' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and __fish_seen_subcommand_from change" -l json -d 'Print JSON'
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and __fish_seen_subcommand_from change" -s h -l help -d 'Print help'
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and __fish_seen_subcommand_from change" -s V -l version -d 'Print version'
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and __fish_seen_subcommand_from rm" -l api -d 'The daemon\'s API socket' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and __fish_seen_subcommand_from rm" -l json -d 'Print JSON'
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and __fish_seen_subcommand_from rm" -s h -l help -d 'Print help'
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and __fish_seen_subcommand_from rm" -s V -l version -d 'Print version'
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and __fish_seen_subcommand_from remove" -l api -d 'The daemon\'s API socket' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and __fish_seen_subcommand_from remove" -l json -d 'Print JSON'
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
+complete -c standpipe -n "__fish_standpipe_using_subcommand portal; and __fish_seen_subcommand_from remove" -s V -l version -d 'Print version'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and not __fish_seen_subcommand_from add list show change reload rm remove" -l api -d 'The daemon\'s API socket' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and not __fish_seen_subcommand_from add list show change reload rm remove" -l json -d 'Print JSON'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and not __fish_seen_subcommand_from add list show change reload rm remove" -s h -l help -d 'Print help'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and not __fish_seen_subcommand_from add list show change reload rm remove" -s V -l version -d 'Print version'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and not __fish_seen_subcommand_from add list show change reload rm remove" -f -a "add" -d 'Add a target'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and not __fish_seen_subcommand_from add list show change reload rm remove" -f -a "list" -d 'List all targets'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and not __fish_seen_subcommand_from add list show change reload rm remove" -f -a "show" -d 'Show a target, who may log in, and its sessions'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and not __fish_seen_subcommand_from add list show change reload rm remove" -f -a "change" -d 'Change a target; sessions that it still allows go on'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and not __fish_seen_subcommand_from add list show change reload rm remove" -f -a "reload" -d 'Have a target read its secrets again, after their files were changed'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and not __fish_seen_subcommand_from add list show change reload rm remove" -f -a "rm" -d 'Remove a target; its sessions end, its volumes stay'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and not __fish_seen_subcommand_from add list show change reload rm remove" -f -a "remove" -d 'Remove a target; its sessions end, its volumes stay'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from add" -l iqn -d 'Its name for initiators: iqn., a year and month in which you had a domain, the domain from its end, a colon and what you like' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from add" -l portal -d 'Be at this portal; may be repeated. The state of the path is active, non-optimized or standby' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from add" -l lun -d 'Offer this volume; may be repeated' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from add" -l sessions-max -d 'Sessions at a time, 1 to 1024' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from add" -l allow -d 'This initiator may log in; the options below are for it alone then' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from add" -l mask -d 'The LUNs that it sees; by default all' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from add" -l chap -d 'The user name by which initiators prove who they are (CHAP)' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from add" -l secret-file -d 'The file of that user\'s secret' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from add" -l mutual -d 'The user name by which the target proves itself to them' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from add" -l mutual-secret-file -d 'The file of its secret' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from add" -l api -d 'The daemon\'s API socket' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from add" -l open -d 'Also initiators that are not named may log in, to all LUNs'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from add" -l json -d 'Print JSON'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from add" -s V -l version -d 'Print version'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from list" -l api -d 'The daemon\'s API socket' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from list" -l json -d 'Print JSON'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from list" -s V -l version -d 'Print version'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from show" -l api -d 'The daemon\'s API socket' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from show" -l json -d 'Print JSON'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from show" -s V -l version -d 'Print version'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from change" -l portal -d 'Be at this portal; may be repeated. The state of the path is active, non-optimized or standby' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from change" -l lun -d 'Offer this volume; may be repeated' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from change" -l sessions-max -d 'Sessions at a time, 1 to 1024' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from change" -l allow -d 'This initiator may log in; the options below are for it alone then' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from change" -l mask -d 'The LUNs that it sees; by default all' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from change" -l chap -d 'The user name by which initiators prove who they are (CHAP)' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from change" -l secret-file -d 'The file of that user\'s secret' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from change" -l mutual -d 'The user name by which the target proves itself to them' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from change" -l mutual-secret-file -d 'The file of its secret' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from change" -l leave -d 'Leave this portal; may be repeated' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from change" -l detach -d 'Take this LUN away; may be repeated' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from change" -l disallow -d 'This initiator may log in no more; may be repeated' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from change" -l api -d 'The daemon\'s API socket' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from change" -l open -d 'Also initiators that are not named may log in, to all LUNs'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from change" -l closed -d 'Only initiators that are named may log in'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from change" -l no-chap -d 'Initiators need not prove who they are, unless their own entry says so'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from change" -l no-mutual -d 'The target does not prove itself, unless an entry says so'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from change" -l json -d 'Print JSON'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from change" -s h -l help -d 'Print help'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from change" -s V -l version -d 'Print version'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from reload" -l api -d 'The daemon\'s API socket' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from reload" -l json -d 'Print JSON'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from reload" -s h -l help -d 'Print help'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from reload" -s V -l version -d 'Print version'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from rm" -l api -d 'The daemon\'s API socket' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from rm" -l json -d 'Print JSON'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from rm" -s h -l help -d 'Print help'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from rm" -s V -l version -d 'Print version'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from remove" -l api -d 'The daemon\'s API socket' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from remove" -l json -d 'Print JSON'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
+complete -c standpipe -n "__fish_standpipe_using_subcommand target; and __fish_seen_subcommand_from remove" -s V -l version -d 'Print version'
 complete -c standpipe -n "__fish_standpipe_using_subcommand network; and not __fish_seen_subcommand_from add list rm" -l api -d 'The daemon\'s API socket' -r -F
 complete -c standpipe -n "__fish_standpipe_using_subcommand network; and not __fish_seen_subcommand_from add list rm" -l json -d 'Print JSON'
 complete -c standpipe -n "__fish_standpipe_using_subcommand network; and not __fish_seen_subcommand_from add list rm" -s h -l help -d 'Print help'

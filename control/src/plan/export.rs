@@ -107,48 +107,47 @@ impl Plan {
     }
 
     /// Brings together what stays and is to be joined: by each other, or by
-    /// what comes. The steps must have been planned.
-    pub(super) fn groups(&mut self, current: &Site, desired: &Site, groups: &(Groups, Groups)) {
-        let mut joined: BTreeSet<String> = BTreeSet::new();
+    /// what comes. What is there by itself and stays so has nobody to be with,
+    /// whatever the name of its group is now. The steps must have been planned.
+    pub(super) fn groups(&mut self, current: &Site, desired: &Site, groups: &Groups) {
+        // Groups that something new comes to, and groups with new ties.
+        let (mut enlarged, mut tied) = (BTreeSet::new(), BTreeSet::new());
         let mut stay: BTreeMap<String, GroupSpec> = BTreeMap::new();
         let mut new = BTreeSet::new();
         for step in self.open.iter().chain(&self.arrive) {
             match step {
                 Step::AddSlot(spec) => {
-                    joined.extend(spec.group.clone());
+                    enlarged.extend(spec.group.clone());
                     new.insert(format!("slot {}", spec.id));
                 }
                 Step::AddPortal(spec) => {
-                    joined.insert(spec.group.clone());
+                    enlarged.insert(spec.group.clone());
                     new.insert(format!("portal {}", spec.name));
                 }
                 Step::AddTarget(spec) => {
-                    joined.insert(spec.group.clone());
+                    enlarged.insert(spec.group.clone());
                     new.insert(format!("target {}", spec.name));
                 }
                 Step::ChangeTarget(spec) => {
                     let before = current.target.get(&spec.name);
                     let comes = |portal: &String| before.is_none_or(|b| !b.portals.0.contains_key(portal));
                     if spec.portals.iter().any(|portal| comes(&portal.portal)) {
-                        joined.insert(spec.group.clone());
+                        tied.insert(spec.group.clone());
                     }
                 }
                 Step::AttachLun { slot, volume, .. } if desired.is_shared(volume) => {
-                    joined.extend(groups.1.of_slot(slot).map(str::to_owned));
+                    tied.extend(groups.of_slot(slot).map(str::to_owned));
                 }
                 Step::AttachTargetLun { target, volume, .. } if desired.is_shared(volume) => {
-                    joined.extend(groups.1.of_target(target).map(str::to_owned));
+                    tied.extend(groups.of_target(target).map(str::to_owned));
                 }
                 _ => {}
             }
         }
-        let mut member = |was: Option<&str>, is: Option<&str>, add: &mut dyn FnMut(&mut GroupSpec)| {
-            if let (Some(was), Some(is)) = (was, is) {
-                if was != is {
-                    joined.insert(is.to_owned());
-                }
-                add(stay.entry(is.to_owned()).or_insert_with(|| GroupSpec {
-                    name: is.to_owned(),
+        let mut member = |group: Option<&str>, add: &mut dyn FnMut(&mut GroupSpec)| {
+            if let Some(name) = group {
+                add(stay.entry(name.to_owned()).or_insert_with(|| GroupSpec {
+                    name: name.to_owned(),
                     slots: Vec::new(),
                     targets: Vec::new(),
                     portals: Vec::new(),
@@ -156,18 +155,18 @@ impl Plan {
             }
         };
         for (id, _) in current.slots().filter(|(id, _)| !new.contains(&format!("slot {id}"))) {
-            let (was, is) = (groups.0.of_slot(&id), groups.1.of_slot(&id));
-            member(was, is, &mut |group| group.slots.push(id.clone()));
+            member(groups.of_slot(&id), &mut |group| group.slots.push(id.clone()));
         }
         for name in current.target.keys().filter(|name| !new.contains(&format!("target {name}"))) {
-            let (was, is) = (groups.0.of_target(name), groups.1.of_target(name));
-            member(was, is, &mut |group| group.targets.push(name.clone()));
+            member(groups.of_target(name), &mut |group| group.targets.push(name.clone()));
         }
         for name in current.portal.keys() {
-            let (was, is) = (groups.0.of_portal(name), groups.1.of_portal(name));
-            member(was, is, &mut |group| group.portals.push(name.clone()));
+            member(groups.of_portal(name), &mut |group| group.portals.push(name.clone()));
         }
-        stay.retain(|name, _| joined.contains(name));
+        stay.retain(|name, group| {
+            let members = group.slots.len() + group.targets.len() + group.portals.len();
+            enlarged.contains(name) || tied.contains(name) && members > 1
+        });
         self.together.extend(stay.into_values().map(Step::Regroup));
     }
 }

@@ -36,6 +36,8 @@ pub struct Store {
     path: PathBuf,
     database: Database,
     document: Document,
+    /// The file has an older version of the document.
+    outdated: bool,
 }
 
 fn builder() -> Builder {
@@ -70,11 +72,11 @@ impl Store {
                 Err(()) => return Err(damaged(&path, "its structure is broken")),
             }
         };
-        let document = match guarded(|| read(&path, &database)) {
-            Ok(document) => document?,
+        let (document, outdated) = match guarded(|| read(&path, &database)) {
+            Ok(found) => found?,
             Err(()) => return Err(damaged(&path, "its structure is broken")),
         };
-        Ok(Store { state_dir: state_dir.to_owned(), path, database, document })
+        Ok(Store { state_dir: state_dir.to_owned(), path, database, document, outdated })
     }
 
     pub fn document(&self) -> &Document {
@@ -97,7 +99,7 @@ impl Store {
 
     /// Keeps a document. When this returns, it survives power loss.
     pub fn save(&mut self, document: Document) -> Result<(), Problem> {
-        if document == self.document {
+        if document == self.document && !self.outdated {
             return Ok(());
         }
         write(&self.database, &document).map_err(|error| {
@@ -106,6 +108,7 @@ impl Store {
                 .hint("make room on its filesystem, or mend the disk; nothing was changed")
         })?;
         self.document = document;
+        self.outdated = false;
         Ok(())
     }
 }
@@ -193,7 +196,7 @@ fn open_problem(path: &Path, error: &DatabaseError) -> Problem {
     }
 }
 
-fn read(path: &Path, database: &Database) -> Result<Document, Problem> {
+fn read(path: &Path, database: &Database) -> Result<(Document, bool), Problem> {
     let foreign = |error: TableError| match error {
         TableError::TableDoesNotExist(_)
         | TableError::TableTypeMismatch { .. }
@@ -220,12 +223,12 @@ fn read(path: &Path, database: &Database) -> Result<Document, Problem> {
                 .map_err(|error| damaged(path, &error.to_string()))?
                 .ok_or_else(|| damaged(path, "it has no site"))?;
             let bytes = bytes.value();
-            let document = if version == v1::VERSION {
-                serde_json::from_slice::<v1::Document>(bytes).map(Document::from)
+            let found = if version == v1::VERSION {
+                serde_json::from_slice::<v1::Document>(bytes).map(|old| (old.into(), true))
             } else {
-                serde_json::from_slice(bytes)
+                serde_json::from_slice(bytes).map(|document| (document, false))
             };
-            document.map_err(|error| damaged(path, &error.to_string()))
+            found.map_err(|error| damaged(path, &error.to_string()))
         }
         newer => Err(Problem::failed(format!(
             "the store has version {newer}, and this program knows version {} at most; it was left as it is",

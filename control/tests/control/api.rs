@@ -142,7 +142,7 @@ fn problems_are_rfc_9457() {
         (
             ask("PUT /v1/site", json, "{\"dusk\": {}}"),
             422,
-            "Failed to deserialize the JSON body into the target type: dusk: unknown field `dusk`, expected one of `server`, `store`, `disk`, `network`, `vm` at line 1 column 7",
+            "Failed to deserialize the JSON body into the target type: dusk: unknown field `dusk`, expected one of `server`, `store`, `disk`, `network`, `vm`, `portal`, `target`, `identity` at line 1 column 7",
         ),
         (ask("DELETE /v1/disks/root", "", ""), 409, "volume `root` is attached to web1.disk0"),
         (
@@ -184,6 +184,8 @@ fn every_path_of_the_document_is_served() {
                 .replace("{vm}", "x")
                 .replace("{disk}", "x")
                 .replace("{network}", "x")
+                .replace("{portal}", "x")
+                .replace("{target}", "x")
                 .replace("{slot}", "x.disk0")
                 .replace("{lun}", "0");
             let answer = daemon.raw(&format!(
@@ -195,7 +197,7 @@ fn every_path_of_the_document_is_served() {
             count += 1;
         }
     }
-    assert_eq!(count, 29);
+    assert_eq!(count, 42);
 }
 
 #[test]

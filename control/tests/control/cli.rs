@@ -20,7 +20,7 @@ impl cli::Daemon for Recorder {
 }
 
 /// Runs one command: exit status, standard output, standard error.
-fn run(daemon: &Daemon, line: &str) -> (u8, String, String) {
+pub fn run(daemon: &Daemon, line: &str) -> (u8, String, String) {
     let socket = daemon.path("api.sock");
     let mut args: Vec<OsString> = vec!["standpipe".into(), "--api".into(), socket.into()];
     args.extend(line.split(' ').map(|word| word.replace("@", &daemon.path("").display().to_string()).into()));
@@ -30,13 +30,13 @@ fn run(daemon: &Daemon, line: &str) -> (u8, String, String) {
     (code, text(out), text(err))
 }
 
-fn good(daemon: &Daemon, line: &str) -> String {
+pub fn good(daemon: &Daemon, line: &str) -> String {
     let (code, out, err) = run(daemon, line);
     assert_eq!((code, err.as_str()), (0, ""), "{line}");
     out
 }
 
-fn bad(daemon: &Daemon, line: &str) -> String {
+pub fn bad(daemon: &Daemon, line: &str) -> String {
     let (code, out, err) = run(daemon, line);
     assert_eq!((code, out.as_str()), (1, ""), "{line}: {err}");
     err
@@ -130,7 +130,7 @@ fn problems_say_where_and_what_to_do() {
         bad(&daemon, "vm add db1 --blk root"),
         "error: volume `root` is used by two slots, db1.disk0 and web1.disk0
   where: vm.web1.disk0.volumes
-  hint: two guests on one volume destroy its filesystem: take it out of one of them, or make a second volume\n"
+  hint: two guests on one volume destroy its filesystem: take it out of one of them, make a second volume, or, if they have a cluster's filesystem, write `shared = true` at the volume\n"
     );
     assert_eq!(
         bad(&daemon, "vm add db1 --nic lan,vlan=x"),

@@ -93,7 +93,7 @@ fn every_mistake_is_explained() {
             "volume = \"web1-root\"",
             "error: volume `web1-root` is used by two slots, web1.disk0 and web1.disk1
   where: site.toml:27:1 (vm.web1.disk1.volume)
-  hint: two guests on one volume destroy its filesystem: take it out of one of them, or make a second volume",
+  hint: two guests on one volume destroy its filesystem: take it out of one of them, make a second volume, or, if they have a cluster's filesystem, write `shared = true` at the volume",
         ),
         (
             "volume = \"web1-blk\"",

@@ -7,4 +7,7 @@ mod config;
 mod documents;
 mod engine;
 mod plan;
+mod secrets;
+mod sharing;
 mod store;
+mod targets;

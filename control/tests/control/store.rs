@@ -3,8 +3,10 @@
 
 use crate::engine::FakeEngine;
 use standpipe_control::site::{self, Naa, Site};
-use standpipe_control::store::{Document, FILE_NAME, Store};
+use standpipe_control::step::Device;
+use standpipe_control::store::{Document, FILE_NAME, Store, v1};
 use standpipe_control::{Controller, Kind};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -76,12 +78,83 @@ fn a_store_is_one_daemons() {
 #[test]
 fn yesterdays_document_is_read() {
     let text = include_str!("documents/store-v1.json");
-    let document: Document = serde_json::from_str(text).unwrap();
+    let document: v1::Document = serde_json::from_str(text).unwrap();
     assert_eq!(document.site.disk["web1-root"].size.unwrap().0, 21_474_836_480);
     assert_eq!(document.site.disk["web1-root"].naa.unwrap().to_string(), "6a2f5c0dd1c34e7fb02f94a5e3c8d716");
     assert!(document.pending.is_none());
     let again = serde_json::to_string_pretty(&document).unwrap();
     assert_eq!(again, text.trim_end());
+}
+
+/// What the same document looks like today.
+#[test]
+fn todays_document_is_read() {
+    let text = include_str!("documents/store-v2.json");
+    let document: Document = serde_json::from_str(text).unwrap();
+    assert_eq!(document.site.identity.port["web1.disk0"], 1);
+    assert_eq!(document.site.identity.port["backup/a"], 2);
+    let again = serde_json::to_string_pretty(&document).unwrap();
+    assert_eq!(again, text.trim_end());
+}
+
+fn write_v1(file: &Path, text: &[u8]) {
+    let meta: redb::TableDefinition<'_, &str, u64> = redb::TableDefinition::new("standpipe");
+    let documents: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("documents");
+    let database = redb::Database::create(file).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(meta).unwrap().insert("version", 1).unwrap();
+    transaction.open_table(documents).unwrap().insert("site", text).unwrap();
+    transaction.commit().unwrap();
+}
+
+fn version(file: &Path) -> u64 {
+    use redb::ReadableDatabase;
+    let meta: redb::TableDefinition<'_, &str, u64> = redb::TableDefinition::new("standpipe");
+    let database = redb::Database::open(file).unwrap();
+    let transaction = database.begin_read().unwrap();
+    transaction.open_table(meta).unwrap().get("version").unwrap().unwrap().value()
+}
+
+/// The store of yesterday's daemon, under today's: its slots get numbers, which
+/// are the same ever after, and nothing else changes.
+#[test]
+fn yesterdays_store_is_taken_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join(FILE_NAME);
+    write_v1(&file, include_bytes!("documents/store-v1.json"));
+    let (engine, controller) = start(directory.path());
+    assert_eq!(controller.start(None), []);
+    let site = controller.site();
+    assert_eq!(site.identity.port, BTreeMap::from([("web1.disk0".to_owned(), 1)]));
+    let id = "web1.disk0".parse().unwrap();
+    let spec = engine.world.lock().unwrap().slots[&id].clone();
+    let Device::VirtioScsi { port_id, .. } = spec.device else { panic!("{spec:?}") };
+    assert_eq!(port_id, 1);
+    // A restart of the daemon with the same file, as it was taken over yesterday: nothing to do.
+    assert_eq!(controller.apply(site.clone(), true).unwrap().steps, []);
+    drop(controller);
+    assert_eq!(version(&file), 2);
+    let store = Store::open(directory.path()).unwrap();
+    assert_eq!(store.document().site, site);
+}
+
+/// The version 1 document kept a default of the block size that version 2
+/// leaves out. That is no change of the file.
+#[test]
+fn an_unchanged_file_of_yesterday_is_not_taken_over_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut text: serde_json::Value = serde_json::from_str(include_str!("documents/store-v1.json")).unwrap();
+    text["config"] = text["site"].clone();
+    text["config"]["disk"]["web1-root"].as_object_mut().unwrap().remove("naa");
+    text["config"]["disk"]["web1-root"].as_object_mut().unwrap().remove("serial");
+    // Changed since, by the API.
+    text["site"]["disk"]["web1-root"]["size"] = 42_949_672_960_u64.into();
+    write_v1(&directory.path().join(FILE_NAME), text.to_string().as_bytes());
+    let mut config: Site = serde_json::from_value(text["config"].clone()).unwrap();
+    config.disk.get_mut("web1-root").unwrap().block_size = None;
+    let (_, controller) = start(directory.path());
+    assert_eq!(controller.start(Some(config)), []);
+    assert_eq!(controller.site().disk["web1-root"].size.unwrap().0, 42_949_672_960);
 }
 
 #[test]
@@ -116,7 +189,7 @@ fn a_newer_version_is_not_touched() {
     let meta: redb::TableDefinition<'_, &str, u64> = redb::TableDefinition::new("standpipe");
     let database = redb::Database::open(&file).unwrap();
     let transaction = database.begin_write().unwrap();
-    transaction.open_table(meta).unwrap().insert("version", 2).unwrap();
+    transaction.open_table(meta).unwrap().insert("version", 3).unwrap();
     transaction.commit().unwrap();
     drop(database);
     let Err(problem) = Store::open(directory.path()) else {
@@ -124,7 +197,7 @@ fn a_newer_version_is_not_touched() {
     };
     assert_eq!(
         problem.what,
-        "the store has version 2, and this program knows version 1 at most; it was left as it is"
+        "the store has version 3, and this program knows version 2 at most; it was left as it is"
     );
 }
 
@@ -218,6 +291,7 @@ fn a_change_that_was_cut_off_is_finished_at_the_next_start() {
     for (index, volume) in pending.disk.values_mut().enumerate() {
         volume.naa = Some(Naa::from_random([index as u8; 16]));
     }
+    pending.identity.port.insert("web1.disk0".to_owned(), 1);
     let mut store = Store::open(directory.path()).unwrap();
     store.save(Document { site: Site::default(), pending: Some(pending.clone()), config: None }).unwrap();
     drop(store);
