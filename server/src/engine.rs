@@ -8,9 +8,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use control::site::{Model, SlotId};
 use control::status::{NetworkStatus, Quarantined, SlotStatus, Status, VolumeStatus, Worker};
-use control::step::{Backing, Device, NetworkSpec, SlotSpec, Step, UplinkSpec, VolumeSpec};
+use control::step::{Backing, Device, GroupSpec, NetworkSpec, SlotSpec, Step, UplinkSpec, VolumeSpec};
 use control::{Engine, Problem};
 
+use crate::lane::objects::Use;
+use crate::lane::stable::Folder;
+use crate::lane::unit::{self, Left};
 use crate::lane::volume;
 use crate::lane::{LANE_FENCE, LISTENER, LaneHandle, UPLINK};
 use crate::vault::{self, Estate, Vault};
@@ -29,6 +32,10 @@ struct Objects {
     waiting: HashMap<String, HashMap<String, OwnedFd>>,
     /// Why a volume cannot be used.
     faults: BTreeMap<String, String>,
+    /// Units on their way from one lane to another, by volume.
+    units: HashMap<String, Left>,
+    /// The lane of each group of slots, targets and portals.
+    groups: HashMap<String, usize>,
 }
 
 /// The volumes that a device is made of.
@@ -47,6 +54,8 @@ const SETTLE_MAX: Duration = Duration::from_secs(25);
 pub struct Host {
     lanes: Vec<LaneHandle>,
     vault: Vault,
+    /// Where units' lasting state is.
+    stable: Folder,
     objects: Mutex<Objects>,
     started: u64,
     /// Says that the worker is to end; the main thread does it.
@@ -57,6 +66,7 @@ impl Host {
     pub fn new(
         lanes: Vec<LaneHandle>,
         vault: Vault,
+        stable: Folder,
         mut estate: Estate,
         restart: crossbeam_channel::Sender<()>,
     ) -> Self {
@@ -65,6 +75,7 @@ impl Host {
         Self {
             lanes,
             vault,
+            stable,
             objects: Mutex::new(Objects { estate, fences, ..Objects::default() }),
             started,
             restart,
@@ -97,6 +108,65 @@ impl Host {
             load[*lane] += 1;
         }
         (0..load.len()).min_by_key(|lane| load[*lane]).unwrap_or(0)
+    }
+
+    /// Slots that were apart belong together: they move to the lane that most of them are in, as a
+    /// slot moves to another network. All are given up before the first is taken up again, since
+    /// two lanes cannot have a volume open.
+    fn regroup(&self, objects: &mut Objects, group: &GroupSpec) -> Result<(), Problem> {
+        let mut found: Vec<(SlotSpec, usize)> = Vec::new();
+        for slot in &group.slots {
+            if let Some((spec, lane)) = objects.slots.get(&slot.to_string()) {
+                found.push((SlotSpec { group: Some(group.name.clone()), ..spec.clone() }, *lane));
+            }
+        }
+        let most = (0..self.lanes.len())
+            .max_by_key(|lane| found.iter().filter(|(_, at)| at == lane).count())
+            .unwrap_or(0);
+        objects.groups.insert(group.name.clone(), most);
+        let mut moved = Vec::new();
+        for (spec, lane) in found {
+            let name = spec.id.to_string();
+            if lane == most {
+                objects.slots.insert(name, (spec, lane));
+                continue;
+            }
+            let id = spec.id.clone();
+            let (left, units) = self.lanes[lane].call(move |lane| lane.release_slot(&id))??;
+            objects.slots.remove(&name);
+            objects.units.extend(units);
+            moved.push((spec, left));
+        }
+        let mut first = Ok(());
+        for (spec, left) in moved {
+            let added = self.add_slot(objects, &spec, left);
+            first = first.and(added);
+        }
+        first
+    }
+
+    /// The lane of a group; of a new one, or of none, the quietest.
+    fn lane_of(&self, objects: &mut Objects, group: Option<&str>) -> usize {
+        let quietest = self.quietest(objects);
+        match group {
+            Some(group) => *objects.groups.entry(group.to_owned()).or_insert(quietest),
+            None => quietest,
+        }
+    }
+
+    /// A volume with what is left of its unit: by a worker that died, or on stable storage.
+    fn use_of(&self, objects: &mut Objects, lun: u16, name: &str) -> Result<Use, Problem> {
+        let spec = Self::volume(objects, name)?;
+        if let Some(left) = objects.units.remove(name) {
+            return Ok(Use { lun, spec, left });
+        }
+        let key = vault::key(&unit::unit_key(name));
+        let ledger = objects.estate.take_all(&key).into_values().next();
+        let persistent = match ledger {
+            Some(_) => None,
+            None => self.stable.read(&spec)?,
+        };
+        Ok(Use { lun, spec, left: Left { ledger, persistent } })
     }
 
     fn volume(objects: &Objects, name: &str) -> Result<VolumeSpec, Problem> {
@@ -147,27 +217,24 @@ impl Host {
     }
 
     /// The lane for a slot, and the volumes that it needs there.
-    fn place_slot(
-        &self,
-        objects: &mut Objects,
-        spec: &SlotSpec,
-    ) -> Result<(usize, Vec<(u16, VolumeSpec)>), Problem> {
+    fn place_slot(&self, objects: &mut Objects, spec: &SlotSpec) -> Result<(usize, Vec<Use>), Problem> {
         let (lane, volumes) = match &spec.device {
             Device::VirtioScsi { luns, .. } => {
-                let volumes = luns
-                    .iter()
-                    .map(|lun| Ok((lun.lun, Self::volume(objects, &lun.volume)?)))
-                    .collect::<Result<Vec<_>, Problem>>()?;
-                (self.quietest(objects), volumes)
+                let mut volumes = Vec::new();
+                for lun in luns {
+                    volumes.push(self.use_of(objects, lun.lun, &lun.volume)?);
+                }
+                (self.lane_of(objects, spec.group.as_deref()), volumes)
             }
             Device::VirtioBlk { volume } => {
-                (self.quietest(objects), vec![(0, Self::volume(objects, volume)?)])
+                let spec = Self::volume(objects, volume)?;
+                (self.quietest(objects), vec![Use { lun: 0, spec, left: Left::default() }])
             }
             Device::VirtioNet { network, .. } => (Self::network(objects, network)?, Vec::new()),
         };
         // The lock of a volume that is written is its own fence, and the quicker one. Readers share
         // theirs, so a successor has to wait until the dead lanes' rings have come to rest.
-        if volumes.iter().any(|(_, volume)| volume.read_only) {
+        if volumes.iter().any(|volume| volume.spec.read_only) {
             self.settle_fences(objects, SETTLE_MAX).map_err(|error| {
                 Problem::failed(format!("the last worker's reads do not end: {error}"))
                     .at(spec.id.to_string())
@@ -229,7 +296,7 @@ impl Host {
             return Ok(());
         }
         let id = spec.id.clone();
-        let left = self.lanes[from].call(move |lane| lane.release_slot(&id))??;
+        let (left, _) = self.lanes[from].call(move |lane| lane.release_slot(&id))??;
         objects.slots.remove(&spec.id.to_string());
         let moved = self.add_slot(objects, spec, left);
         if moved.is_err()
@@ -352,9 +419,9 @@ impl Host {
             }
             Step::ChangeSlot(spec) => self.change_slot(objects, spec),
             Step::AttachLun { slot, lun, volume } => {
-                let spec = Self::volume(objects, volume)?;
+                let spec = self.use_of(objects, *lun, volume)?;
                 let (id, lun) = (slot.clone(), *lun);
-                self.with_slot(objects, slot, move |lane| lane.attach_lun(&id, lun, &spec))?;
+                self.with_slot(objects, slot, move |lane| lane.attach_lun(&id, spec))?;
                 if let Some((spec, _)) = objects.slots.get_mut(&slot.to_string())
                     && let Device::VirtioScsi { luns, .. } = &mut spec.device
                 {
@@ -373,6 +440,26 @@ impl Host {
                 }
                 Ok(())
             }
+            Step::ChangeVolume(spec) => {
+                objects.volumes.insert(spec.name.clone(), spec.clone());
+                for lane in &self.lanes {
+                    let spec = spec.clone();
+                    lane.call(move |lane| lane.change_volume(&spec))?;
+                }
+                Ok(())
+            }
+            Step::Regroup(group) => self.regroup(objects, group),
+            // What could not be made has nothing to take away.
+            Step::RemovePortal { .. }
+            | Step::RemoveTarget { .. }
+            | Step::DetachTargetLun { .. }
+            | Step::LeavePortal { .. } => Ok(()),
+            Step::AddPortal(_)
+            | Step::ChangePortal(_)
+            | Step::AddTarget(_)
+            | Step::ChangeTarget(_)
+            | Step::AttachTargetLun { .. } => Err(Problem::failed("this server has no iSCSI target")
+                .hint("take portals and targets out of the site")),
             Step::RemoveSlot { slot } => {
                 let Some((_, lane)) = objects.slots.remove(&slot.to_string()) else {
                     self.let_go(objects, slot);
@@ -381,22 +468,6 @@ impl Host {
                 let id = slot.clone();
                 self.lanes[lane].call(move |lane| lane.remove_slot(&id))
             }
-            Step::ChangeVolume(spec) => {
-                objects.volumes.insert(spec.name.clone(), spec.clone());
-                Ok(())
-            }
-            // What could not be made has nothing to take away.
-            Step::RemovePortal { .. }
-            | Step::RemoveTarget { .. }
-            | Step::DetachTargetLun { .. }
-            | Step::LeavePortal { .. } => Ok(()),
-            Step::Regroup(_)
-            | Step::AddPortal(_)
-            | Step::ChangePortal(_)
-            | Step::AddTarget(_)
-            | Step::ChangeTarget(_)
-            | Step::AttachTargetLun { .. } => Err(Problem::failed("this server shares no volumes and has no iSCSI target")
-                .hint("take portals, targets and `shared` out of the site")),
         }
     }
 }
@@ -449,7 +520,17 @@ impl Engine for Host {
     }
 
     fn clear_reservations(&self, volume: &str) -> Result<(), Problem> {
-        Err(Problem::failed("this server keeps no reservations").at(format!("disk.{volume}")))
+        let spec = Self::volume(&self.objects(), volume)?;
+        let mut cleared = false;
+        for lane in &self.lanes {
+            let name = volume.to_owned();
+            cleared |= lane.call(move |lane| lane.clear_reservations(&name))?;
+        }
+        if cleared {
+            return Ok(());
+        }
+        // Nobody has the volume open: what is stored is all there is.
+        self.stable.remove(&spec)
     }
 
     fn upgrade(&self) -> Result<(), Problem> {

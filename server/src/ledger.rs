@@ -38,8 +38,15 @@ pub struct Record {
 }
 
 impl Record {
-    const fn size(max: usize) -> usize {
+    /// Bytes of a record for texts of up to `max` bytes.
+    pub const fn size(max: usize) -> usize {
         (64 + 2 * (8 + max)).next_multiple_of(64)
+    }
+
+    /// A record that has a window of [`Record::size`] for itself.
+    pub fn new(window: Window, max: usize) -> Self {
+        assert!(window.len() >= Self::size(max), "a record needs its whole size");
+        Self { window, max }
     }
 
     fn copy_at(&self, which: u32) -> usize {
@@ -117,9 +124,9 @@ impl Ledger {
     }
 
     fn of(window: Window) -> Self {
-        let record = |at: usize, max: usize| Record {
-            window: window.sub(at, Record::size(max)).expect("the ledger's layout fits its size"),
-            max,
+        let record = |at: usize, max: usize| {
+            let window = window.sub(at, Record::size(max)).expect("the ledger's layout fits its size");
+            Record::new(window, max)
         };
         Self { session: record(SESSION_AT, SESSION_MAX), model: record(MODEL_AT, MODEL_MAX), window }
     }

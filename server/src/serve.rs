@@ -13,6 +13,7 @@ use host::process::Signals;
 
 use crate::engine::Host;
 use crate::lane::LaneHandle;
+use crate::lane::stable::{self, Folder};
 use crate::vault::{Estate, Vault};
 
 const API: &str = "api";
@@ -72,11 +73,20 @@ fn serve(args: &Serve, api_path: &Path) -> Result<(), Problem> {
         config.as_ref().map_or_else(|| store.document().site.server.clone(), |site| site.server.clone());
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
     let lanes = server.lanes.unwrap_or(cores).max(1);
-    let handles: Vec<LaneHandle> =
-        (0..lanes).map(|index| LaneHandle::start(index, vault.clone())).collect::<Result<_, Problem>>()?;
+    let (stable, jobs) = stable::channel();
+    let handles: Vec<LaneHandle> = (0..lanes)
+        .map(|index| LaneHandle::start(index, vault.clone(), stable.clone()))
+        .collect::<Result<_, Problem>>()?;
+    let folder = Folder::open(&args.state_dir)?;
+    handles
+        .iter()
+        .map(LaneHandle::try_clone)
+        .collect::<std::io::Result<Vec<_>>>()
+        .and_then(|lanes| stable::run(folder.clone(), jobs, lanes))
+        .map_err(|error| Problem::failed(format!("cannot start the thread of lasting state: {error}")))?;
     let api = api_listener(api_path, server.api_group.as_deref(), &mut estate, &vault)?;
     let (restart, restarted) = crossbeam_channel::bounded(1);
-    let host = Arc::new(Host::new(handles, vault.clone(), estate, restart));
+    let host = Arc::new(Host::new(handles, vault.clone(), folder, estate, restart));
     let controller = Arc::new(Controller::new(store, Arc::clone(&host) as Arc<dyn control::Engine>));
     for problem in controller.start(config) {
         tracing::error!("{problem}");

@@ -49,6 +49,8 @@ pub struct Task {
     pub id: u64,
     pub attribute: Attribute,
     pub cdb: Cdb,
+    /// Bytes of both data buffers as the driver gave them.
+    offered: u64,
     response_bytes: u16,
     response: Range<u16>,
     data_out: Range<u16>,
@@ -129,7 +131,9 @@ pub fn parse(memory: &Memory, chain: &mut Chain, sizes: Sizes) -> Result<Task, R
         3 => Attribute::Aca,
         _ => Attribute::Simple,
     };
+    let offered = [&data_out, &data_in].map(|range| total(spans(chain, range)));
     Ok(Task {
+        offered: offered.iter().fold(0, |sum, bytes| sum.saturating_add(*bytes)),
         place,
         id: u64::from_le_bytes(id),
         attribute,
@@ -176,9 +180,9 @@ impl Task {
         spans(chain, &self.data_in)
     }
 
-    /// Bytes of both.
-    pub fn data_bytes(&self, chain: &Chain) -> u64 {
-        total(self.data_out(chain)).saturating_add(total(self.data_in(chain)))
+    /// Bytes of both, before they were limited.
+    pub fn offered(&self) -> u64 {
+        self.offered
     }
 
     /// Leaves exactly `bytes` of data-out. False, and nothing is changed, if there are fewer.

@@ -5,51 +5,17 @@ use std::sync::Arc;
 use disk::Data;
 use guest_memory::Memory;
 use request::{Operation, Span, Status, total};
-use scsi::{Command, Nexus, Plan, Response, Unit, Verdict};
+use scsi::{Attribute, Nexus, Verdict};
 use virtio_scsi::bits::response;
-use virtio_scsi::control::{Control, Function, TaskManagement};
-use virtio_scsi::{Answer, Place, Task};
+use virtio_scsi::control::{Control, Function};
+use virtio_scsi::{Answer, Place};
 use virtqueue::{Chain, Pop};
 
-use super::device::{Device, ScsiDevice};
-use super::requests::Request;
+use super::device::Device;
+use super::requests::{Origin, Work};
+use super::scsi::{Arrival, Ended, ScsiTask};
 use super::slot::Slot;
 use super::{BURST_MAX, Lane, OUTSTANDING_MAX};
-
-/// The one I_T nexus of a controller in this release: a volume has one slot.
-const NEXUS: Nexus = Nexus(0);
-
-/// What a request is about, while a disk has it.
-#[derive(Default)]
-pub enum Work {
-    #[default]
-    None,
-    Blk(virtio_blk::Work),
-    Scsi(ScsiWork),
-    /// A task management function waits for the tasks that it is about.
-    TaskManagement {
-        function: TaskManagement,
-        waits_for: Vec<u32>,
-    },
-    /// Nobody's: a flush that a change of the cache mode needs.
-    Flush,
-}
-
-/// A SCSI command at its volume.
-pub struct ScsiWork {
-    task: Task,
-    lun: u16,
-    plan: Plan,
-    data_in: u64,
-    data_out: u64,
-}
-
-/// A command's end, as far as the front end has to know.
-struct Ended {
-    response: Response,
-    /// Bytes written into the data-in buffers.
-    data_in: u64,
-}
 
 impl Lane {
     /// Work of one ring, a burst at most.
@@ -88,6 +54,8 @@ impl Lane {
         };
         let request = self.requests.get(tag);
         let served = &mut slot.rings[ring as usize];
+        // What the queue gives first after a restart was begun by a worker that died.
+        let resumed = served.queue.as_ref().is_some_and(|queue| queue.resubmits() > 0);
         let popped = match &mut served.queue {
             Some(queue) => queue.pop(&slot.memory, &mut request.chain),
             None => Pop::Empty,
@@ -106,9 +74,7 @@ impl Lane {
         }
         served.in_flight += 1;
         slot.outstanding += 1;
-        request.slot = index;
-        request.ring = ring;
-        request.epoch = served.epoch;
+        request.origin = Origin::Ring { slot: index, ring, epoch: served.epoch };
         let memory = Arc::clone(&slot.memory);
         match &mut slot.device {
             Device::Blk(device) => {
@@ -127,13 +93,13 @@ impl Lane {
                     }
                 }
             }
-            Device::Scsi(_) => self.start_scsi(index, ring, tag, memory),
+            Device::Scsi(_) => self.take_scsi(index, ring, tag, memory, resumed),
             Device::Net(_) => unreachable!("a NIC's rings do not come here"),
         }
         true
     }
 
-    fn start_scsi(&mut self, index: u32, ring: u32, tag: u32, memory: Arc<Memory>) {
+    fn take_scsi(&mut self, index: u32, ring: u32, tag: u32, memory: Arc<Memory>, resumed: bool) {
         let Some(Some(slot)) = self.slots.get_mut(index as usize) else { return };
         let Device::Scsi(device) = &mut slot.device else { return };
         let request = self.requests.get(tag);
@@ -141,7 +107,7 @@ impl Lane {
             self.control(index, tag, memory);
             return;
         }
-        let mut task = match virtio_scsi::parse(&memory, &mut request.chain, device.config.sizes) {
+        let task = match virtio_scsi::parse(&memory, &mut request.chain, device.config.sizes) {
             Ok(task) => task,
             Err(refused) => {
                 device.faults[refused.fault as usize] += 1;
@@ -149,70 +115,100 @@ impl Lane {
                 return;
             }
         };
-        let offered = task.data_bytes(&request.chain);
-        self.reply.clear();
-        let verdict = decide(device, &task, &memory, &request.chain, &mut self.reply);
-        match verdict {
-            None => {
+        let unit = match task.place {
+            Place::Unit { target: 0, lun } => device.view.find(lun),
+            Place::ReportLuns { target: 0 } => None,
+            _ => {
                 let written = task.finish(&memory, &request.chain, &Answer::failure(response::BAD_TARGET), 0);
                 self.end(tag, written);
+                return;
             }
-            Some((Verdict::Respond(response), _)) => {
+        };
+        let Some((volume, nexus)) = unit else {
+            self.answer_without_unit(index, tag, &task, &memory);
+            return;
+        };
+        let attribute = match task.attribute {
+            virtio_scsi::Attribute::Simple => Attribute::Simple,
+            virtio_scsi::Attribute::Ordered => Attribute::Ordered,
+            virtio_scsi::Attribute::HeadOfQueue => Attribute::HeadOfQueue,
+            virtio_scsi::Attribute::Aca => Attribute::Aca,
+        };
+        let cdb = task.cdb;
+        request.volume = volume;
+        request.memory = Some(memory);
+        request.work = Work::Scsi(ScsiTask::new(Arrival {
+            view: &device.view,
+            nexus,
+            id: task.id,
+            attribute,
+            cdb: &cdb,
+            resumed,
+            front: Some(task),
+        }));
+        self.start_scsi(tag);
+    }
+
+    /// A command to a LUN that is not there, or to the well known one.
+    fn answer_without_unit(&mut self, index: u32, tag: u32, task: &virtio_scsi::Task, memory: &Memory) {
+        let Some(Some(slot)) = self.slots.get_mut(index as usize) else { return };
+        let Device::Scsi(device) = &mut slot.device else { return };
+        let command = scsi::bare_command(&task.cdb, &device.view.numbers);
+        self.reply.clear();
+        let verdict = match task.place {
+            Place::ReportLuns { .. } => scsi::well_known(&command, &mut self.reply),
+            Place::Unit { .. } => {
+                device.no_unit += 1;
+                scsi::no_unit(&command, &mut self.reply)
+            }
+        };
+        let request = self.requests.get(tag);
+        let written = match verdict {
+            Verdict::Respond(response) => {
                 let data_in = memory.scatter(task.data_in(&request.chain), &self.reply) as u64;
-                let ended = Ended { response, data_in };
-                let written = answer(&task, &memory, &request.chain, &ended, offered);
-                self.end(tag, written);
+                let ended = Ended::Response { response, data_in };
+                answer(task, memory, &request.chain, &ended)
             }
-            // `decide` gives what was asked for.
-            Some((Verdict::Parameters(_), _)) | Some((Verdict::Medium(_), None)) => {
-                let written = task.finish(&memory, &request.chain, &Answer::failure(response::FAILURE), 0);
-                self.end(tag, written);
-            }
-            Some((Verdict::Medium(plan), Some((number, volume)))) => {
-                let (data_in, data_out) = (plan.data_in(), plan.data_out());
-                let fits = task.limit_data_in(&mut request.chain, data_in)
-                    && (data_out == 0 || task.limit_data_out(&mut request.chain, data_out));
-                if !fits {
-                    // More than the driver's buffers hold: nothing is done of it.
-                    let written =
-                        task.finish(&memory, &request.chain, &Answer::failure(response::OVERRUN), 0);
-                    self.end(tag, written);
-                    return;
-                }
-                request.residual = offered.saturating_sub(data_in).saturating_sub(data_out);
-                request.volume = volume;
-                request.memory = Some(memory);
-                request.work = Work::Scsi(ScsiWork { task, lun: number, plan, data_in, data_out });
-                self.advance(tag);
-            }
-        }
+            _ => task.finish(memory, &request.chain, &Answer::failure(response::FAILURE), 0),
+        };
+        self.end(tag, written);
+    }
+
+    /// The answer to a command that came by a ring.
+    pub(super) fn answer_ring(&mut self, tag: u32, ended: &Ended) {
+        let request = self.requests.get(tag);
+        let written = match (&request.work, request.memory.take()) {
+            (Work::Scsi(task), Some(memory)) => match &task.front {
+                Some(front) => answer(front, &memory, &request.chain, ended),
+                None => 0,
+            },
+            _ => 0,
+        };
+        self.end(tag, written);
     }
 
     /// Gives a request's next operation to its disk; without one the request has ended well.
-    fn advance(&mut self, tag: u32) {
+    pub(super) fn advance(&mut self, tag: u32) {
         let now = self.now;
         let request = self.requests.get(tag);
         let Some(memory) = &request.memory else { return };
+        let memory = Arc::clone(memory);
         let next = match &mut request.work {
             Work::Blk(work) => work.next(),
-            Work::Scsi(work) => work.plan.next(),
-            Work::None | Work::TaskManagement { .. } | Work::Flush => None,
+            Work::Scsi(_) => self.next_of_plan(tag),
+            Work::None | Work::Manage { .. } | Work::Flush => None,
         };
         let Some(operation) = next else {
             self.finish(tag, Status::Good);
             return;
         };
-        let chain = &request.chain;
+        let request = self.requests.get(tag);
         let spans: &[Span] = match (&request.work, operation) {
-            (Work::Blk(work), Operation::Read(_) | Operation::Write { .. }) => work.data(chain),
-            (Work::Scsi(work), Operation::Read(_)) => work.task.data_in(chain),
-            (
-                Work::Scsi(work),
-                Operation::Write { .. } | Operation::WriteAtomic { .. } | Operation::WriteSame { .. },
-            ) => work.task.data_out(chain),
+            (Work::Blk(work), Operation::Read(_) | Operation::Write { .. }) => work.data(&request.chain),
+            (Work::Scsi(_), operation) => Lane::plan_spans(request, operation),
             _ => &[],
         };
-        self.volumes.submit(now, request.volume, tag, operation, Data { memory, spans });
+        self.volumes.submit(now, request.volume, tag, operation, Data { memory: &memory, spans });
     }
 
     /// Asks the disks, and ends what has ended.
@@ -224,9 +220,12 @@ impl Lane {
         let mut ended = std::mem::take(&mut self.ended);
         self.volumes.poll(self.now, &mut ended);
         for (tag, status) in ended.drain(..) {
-            let index = self.requests.get(tag).slot;
-            self.blame(index);
-            if status == Status::Good {
+            if let Some(index) = self.requests.get(tag).slot() {
+                self.blame(index);
+            }
+            if self.is_machine(tag) {
+                self.step_machine(tag, status);
+            } else if status == Status::Good {
                 self.advance(tag);
             } else {
                 self.finish(tag, status);
@@ -239,48 +238,30 @@ impl Lane {
     /// A request ended at its disk: the answer goes into its buffers, the element into its ring.
     fn finish(&mut self, tag: u32, status: Status) {
         let request = self.requests.get(tag);
-        let index = request.slot;
-        let Some(memory) = request.memory.take() else { return };
         let written = match &request.work {
-            Work::Blk(work) => work.finish(&memory, &request.chain, virtio_blk::status_of(status)),
-            Work::Scsi(work) => {
-                let unit = match self.slots.get_mut(index as usize) {
-                    Some(Some(slot)) => unit_of(slot, work.lun),
-                    _ => None,
-                };
-                match unit {
-                    Some(unit) => {
-                        let mut response = unit.finish(NEXUS, status);
-                        response.data_out = work.data_out;
-                        let data_in = if status == Status::Good { work.data_in } else { 0 };
-                        let offered = request.residual + work.data_in + work.data_out;
-                        answer(&work.task, &memory, &request.chain, &Ended { response, data_in }, offered)
-                    }
-                    // The LUN was taken away meanwhile.
-                    None => {
-                        work.task.finish(&memory, &request.chain, &Answer::failure(response::BAD_TARGET), 0)
-                    }
-                }
+            Work::Scsi(_) => {
+                self.finish_plan(tag, status);
+                return;
             }
-            Work::Flush | Work::None | Work::TaskManagement { .. } => 0,
+            Work::Blk(work) => match request.memory.take() {
+                Some(memory) => work.finish(&memory, &request.chain, virtio_blk::status_of(status)),
+                None => return,
+            },
+            Work::Flush | Work::None | Work::Manage { .. } => 0,
         };
         self.end(tag, written);
-        self.end_task_management(tag);
     }
 
     /// The last step of a request: its element is staged, its record is free.
     fn end(&mut self, tag: u32, written: u32) {
         let request = self.requests.get(tag);
-        request.work = Work::None;
-        request.memory = None;
-        let (index, ring) = (request.slot, request.ring);
-        if let Some(Some(slot)) = self.slots.get_mut(index as usize)
-            && ring != Request::NO_RING
+        if let Origin::Ring { slot: index, ring, epoch } = request.origin
+            && let Some(Some(slot)) = self.slots.get_mut(index as usize)
         {
             slot.outstanding -= 1;
             let served = &mut slot.rings[ring as usize];
             // A ring that was stopped meanwhile does not hear of it.
-            if served.epoch == request.epoch {
+            if served.epoch == epoch {
                 served.in_flight -= 1;
                 if let Some(queue) = &mut served.queue {
                     queue.push(&slot.memory, request.chain.head, written);
@@ -319,32 +300,40 @@ impl Lane {
             Ok(Control::TaskManagement(function)) => function,
         };
         device.task_management += 1;
-        let lun = match function.place {
-            Some(Place::Unit { target: 0, lun }) if device.luns.contains_key(&lun) => lun,
-            _ if function.function == Function::NexusReset => 0,
-            _ => {
-                let written = virtio_scsi::control::answer(&memory, &request.chain, response::INCORRECT_LUN);
-                self.end(tag, written);
-                return;
+        let view = std::rc::Rc::clone(&device.view);
+        let units: Vec<(u32, Nexus)> = match (function.function, function.place) {
+            (Function::NexusReset, _) => {
+                view.units.iter().map(|(_, volume, nexus)| (*volume, *nexus)).collect()
             }
+            (_, Some(Place::Unit { target: 0, lun })) => view.find(lun).into_iter().collect(),
+            _ => Vec::new(),
         };
-        let about = |task: &ScsiWork| match function.function {
-            Function::AbortTask | Function::QueryTask => task.lun == lun && task.task.id == function.id,
-            Function::NexusReset => true,
-            _ => task.lun == lun,
+        let asked = match function.function {
+            Function::AbortTask => scsi::Function::AbortTask(function.id),
+            Function::AbortTaskSet => scsi::Function::AbortTaskSet,
+            Function::ClearAca => scsi::Function::ClearAca,
+            Function::ClearTaskSet => scsi::Function::ClearTaskSet,
+            Function::NexusReset => scsi::Function::NexusReset,
+            Function::UnitReset => scsi::Function::UnitReset,
+            Function::QueryTask => scsi::Function::QueryTask(function.id),
+            Function::QueryTaskSet => scsi::Function::QueryTaskSet,
         };
-        let waits_for: Vec<u32> =
-            self.requests.of_slot(index, |work| matches!(work, Work::Scsi(task) if about(task)));
-        let code = match function.function {
-            Function::QueryTask | Function::QueryTaskSet if !waits_for.is_empty() => {
-                Some(response::FUNCTION_SUCCEEDED)
+        if units.is_empty() && function.function != Function::NexusReset {
+            let request = self.requests.get(tag);
+            let written = virtio_scsi::control::answer(&memory, &request.chain, response::INCORRECT_LUN);
+            self.end(tag, written);
+            return;
+        }
+        let mut waits_for = Vec::new();
+        let mut code = None;
+        for (volume, nexus) in units {
+            match self.manage(volume, nexus, asked) {
+                Some(scsi::Managed::Complete { waits_for: tasks }) => waits_for.extend(tasks),
+                Some(scsi::Managed::Succeeded) => code = Some(response::FUNCTION_SUCCEEDED),
+                Some(scsi::Managed::Rejected) => code = Some(response::FUNCTION_REJECTED),
+                None => code = Some(response::INCORRECT_LUN),
             }
-            Function::QueryTask | Function::QueryTaskSet => Some(response::FUNCTION_COMPLETE),
-            // No ACA condition ever stands: NACA is refused in CDBs, as the report of supported
-            // functions says.
-            Function::ClearAca => Some(response::FUNCTION_REJECTED),
-            _ => None,
-        };
+        }
         let request = self.requests.get(tag);
         if let Some(code) = code {
             let written = virtio_scsi::control::answer(&memory, &request.chain, code);
@@ -352,60 +341,18 @@ impl Lane {
             return;
         }
         request.memory = Some(memory);
-        let done = waits_for.is_empty();
-        request.work = Work::TaskManagement { function, waits_for };
-        self.functions.push(tag);
-        if done {
-            self.end_task_management(u32::MAX);
-        }
+        request.work = Work::Manage { waits_for };
+        self.waiting.push(tag);
+        self.settle(u32::MAX);
+        self.run_woken();
     }
 
-    /// A task has ended: functions that waited for it wait no more.
-    fn end_task_management(&mut self, ended: u32) {
-        let mut at = 0;
-        while at < self.functions.len() {
-            let tag = self.functions[at];
-            let request = self.requests.get(tag);
-            let Work::TaskManagement { function, waits_for } = &mut request.work else {
-                self.functions.swap_remove(at);
-                continue;
-            };
-            waits_for.retain(|task| *task != ended);
-            if !waits_for.is_empty() {
-                at += 1;
-                continue;
-            }
-            let function = *function;
-            self.functions.swap_remove(at);
-            if let Some(memory) = request.memory.take() {
-                let index = request.slot;
-                let written =
-                    virtio_scsi::control::answer(&memory, &request.chain, response::FUNCTION_COMPLETE);
-                self.reset_units(index, function);
-                self.end(tag, written);
-            }
-        }
-    }
-
-    fn reset_units(&mut self, index: u32, function: TaskManagement) {
-        let Some(Some(slot)) = self.slots.get_mut(index as usize) else { return };
-        if let Device::Scsi(device) = &mut slot.device {
-            device.dirty = true;
-        }
-        match (function.function, function.place) {
-            (Function::UnitReset, Some(Place::Unit { lun, .. })) => {
-                if let Some(unit) = unit_of(slot, lun) {
-                    unit.reset(scsi::Reset::LogicalUnit);
-                }
-            }
-            (Function::NexusReset, _) => {
-                if let Device::Scsi(device) = &mut slot.device {
-                    for lun in device.luns.values_mut() {
-                        lun.unit.nexus_lost(NEXUS);
-                    }
-                }
-            }
-            _ => {}
+    /// The tasks that a function was about have ended.
+    pub(super) fn answer_management(&mut self, tag: u32) {
+        let request = self.requests.get(tag);
+        if let Some(memory) = request.memory.take() {
+            let written = virtio_scsi::control::answer(&memory, &request.chain, response::FUNCTION_COMPLETE);
+            self.end(tag, written);
         }
     }
 
@@ -455,8 +402,7 @@ impl Lane {
     pub(super) fn flush_volume(&mut self, volume: u32) {
         let Some(tag) = self.requests.take() else { return };
         let request = self.requests.get(tag);
-        request.slot = u32::MAX;
-        request.ring = Request::NO_RING;
+        request.origin = Origin::Server;
         request.work = Work::Flush;
         let memory = Memory::empty();
         request.memory = Some(Arc::clone(&memory));
@@ -464,72 +410,23 @@ impl Lane {
     }
 }
 
-impl Request {
-    /// A request that came from no ring.
-    pub const NO_RING: u32 = u32::MAX;
-}
-
-fn unit_of(slot: &mut Slot, lun: u16) -> Option<&mut Unit> {
-    match &mut slot.device {
-        Device::Scsi(device) => device.luns.get_mut(&lun).map(|lun| &mut lun.unit),
-        _ => None,
-    }
-}
-
-/// The SCSI decision, with the parameter list if it needs one. `None`: there is no such target.
-fn decide(
-    device: &mut ScsiDevice,
-    task: &Task,
-    memory: &Memory,
-    chain: &Chain,
-    reply: &mut Vec<u8>,
-) -> Option<(Verdict, Option<(u16, u32)>)> {
-    let command = Command { nexus: NEXUS, cdb: &task.cdb, luns: &device.numbers };
-    let lun = match task.place {
-        Place::Unit { target: 0, lun } => lun,
-        Place::ReportLuns { target: 0 } => return Some((scsi::well_known(&command, reply), None)),
-        _ => return None,
+/// The bytes that a driver finds. Returns the used length.
+fn answer(task: &virtio_scsi::Task, memory: &Memory, chain: &Chain, ended: &Ended) -> u32 {
+    let (response, data_in) = match ended {
+        Ended::Response { response, data_in } => (response, *data_in),
+        Ended::Overrun => return task.finish(memory, chain, &Answer::failure(response::OVERRUN), 0),
+        Ended::Aborted => return task.finish(memory, chain, &Answer::failure(response::ABORTED), 0),
+        Ended::Gone => return task.finish(memory, chain, &Answer::failure(response::BAD_TARGET), 0),
     };
-    let Some(found) = device.luns.get_mut(&lun) else {
-        device.no_unit += 1;
-        return Some((scsi::no_unit(&command, reply), None));
-    };
-    let place = Some((lun, found.volume));
-    let verdict = execute(&mut found.unit, task, &command, memory, chain, reply);
-    device.dirty |= found.unit.take_dirty();
-    Some((verdict, place))
-}
-
-/// The unit's decision; with the parameter list, if it asks for one.
-fn execute(
-    unit: &mut Unit,
-    task: &Task,
-    command: &Command<'_>,
-    memory: &Memory,
-    chain: &Chain,
-    reply: &mut Vec<u8>,
-) -> Verdict {
-    match unit.execute(command, None, reply) {
-        Verdict::Parameters(wanted) => {
-            let mut parameters = vec![0; wanted.min(scsi::PARAMETERS_MAX_BYTES)];
-            let given = memory.gather(task.data_out(chain), &mut parameters);
-            parameters.truncate(given);
-            unit.execute(command, Some(&parameters), reply)
-        }
-        verdict => verdict,
-    }
-}
-
-fn answer(task: &Task, memory: &Memory, chain: &Chain, ended: &Ended, offered: u64) -> u32 {
-    let sense = ended.response.sense_data();
-    let used = ended.data_in.saturating_add(ended.response.data_out);
+    let sense = response.sense_data();
+    let used = data_in.saturating_add(response.data_out);
     let answer = Answer {
         response: response::OK,
-        status: ended.response.status,
+        status: response.status,
         status_qualifier: 0,
         sense: sense.as_deref().unwrap_or(&[]),
-        residual: u32::try_from(offered.saturating_sub(used)).unwrap_or(u32::MAX),
+        residual: u32::try_from(task.offered().saturating_sub(used)).unwrap_or(u32::MAX),
     };
-    debug_assert!(ended.data_in <= total(task.data_in(chain)));
-    task.finish(memory, chain, &answer, ended.data_in)
+    debug_assert!(data_in <= total(task.data_in(chain)));
+    task.finish(memory, chain, &answer, data_in)
 }

@@ -1,8 +1,11 @@
 //! What stands in a slot: one of the device models, and what belongs to it in this lane.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
+use super::scsi::View;
 use request::Facts;
+use scsi::Nexus;
 use switch::PortId;
 use virtio_net::v1::{STATE_BYTES as NIC_STATE_BYTES, State as NicState};
 use virtio_scsi::QueueKind;
@@ -20,19 +23,23 @@ const SECTORS_MAX: u32 = 0xffff;
 /// LUNs of one controller in this release; their states have to fit into the ledger.
 pub const LUNS_MAX: usize = 256;
 
-/// A logical unit and the volume behind it.
+/// A logical unit as a controller has it.
+#[derive(Clone, Copy)]
 pub struct Lun {
-    pub unit: scsi::Unit,
     pub volume: u32,
+    /// The controller, as the volume's unit knows it.
+    pub nexus: Nexus,
 }
 
 /// A virtio-scsi controller: one target.
 pub struct ScsiDevice {
     pub config: virtio_scsi::Config,
     pub events: virtio_scsi::Events,
-    pub luns: BTreeMap<u16, Lun>,
-    /// The keys of `luns`, as commands want them.
-    pub numbers: Vec<u16>,
+    luns: BTreeMap<u16, Lun>,
+    /// The same, as commands want it.
+    pub view: Rc<View>,
+    /// Units as an earlier release kept them, by LUN: taken over by units that have no state yet.
+    pub bequest: Vec<(u16, Vec<u8>)>,
     pub dirty: bool,
     pub faults: [u64; virtio_scsi::Fault::ALL.len()],
     pub task_management: u64,
@@ -66,14 +73,6 @@ pub enum Device {
     Net(Box<NetDevice>),
 }
 
-/// A model's state around the moment in which its guest sees the answers that changed it.
-pub struct Changed {
-    /// To be found by a successor if the guest has not seen them: modes are set, and unit attentions
-    /// that the answers tell are told again.
-    pub unseen: Vec<u8>,
-    pub seen: Vec<u8>,
-}
-
 impl ScsiDevice {
     pub fn new(request_queues: u16) -> Self {
         Self {
@@ -85,7 +84,8 @@ impl ScsiDevice {
             ),
             events: virtio_scsi::Events::default(),
             luns: BTreeMap::new(),
-            numbers: Vec::new(),
+            view: Rc::default(),
+            bequest: Vec::new(),
             dirty: false,
             faults: [0; virtio_scsi::Fault::ALL.len()],
             task_management: 0,
@@ -93,47 +93,49 @@ impl ScsiDevice {
         }
     }
 
+    pub fn luns(&self) -> &BTreeMap<u16, Lun> {
+        &self.luns
+    }
+
     pub fn insert(&mut self, number: u16, lun: Lun) {
         self.luns.insert(number, lun);
-        self.numbers = self.luns.keys().copied().collect();
+        self.refresh();
     }
 
     pub fn remove(&mut self, number: u16) -> Option<Lun> {
         let lun = self.luns.remove(&number);
-        self.numbers = self.luns.keys().copied().collect();
+        self.refresh();
         lun
     }
 
-    /// Version, sizes, events, then each unit under its number.
+    fn refresh(&mut self) {
+        let units = self.luns.iter().map(|(number, lun)| (*number, lun.volume, lun.nexus));
+        self.view = View::of(units.collect());
+    }
+
+    /// Version 2: sizes, events. Version 1 had each unit behind that, under its number.
     fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![1, 0, 0, 0];
+        let mut bytes = vec![2, 0, 0, 0];
         bytes.extend((self.config.sizes.cdb() as u32).to_le_bytes());
         bytes.extend((self.config.sizes.sense() as u32).to_le_bytes());
         bytes.extend(self.events.encode());
-        for (number, lun) in &self.luns {
-            bytes.extend(number.to_le_bytes());
-            bytes.extend(lun.unit.state().encode());
-        }
         bytes
     }
 
     fn restore(&mut self, bytes: &[u8]) {
         const HEAD: usize = 12;
+        const UNIT_V1: usize = 144;
         let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() else { return };
-        if head[..4] != [1, 0, 0, 0] {
+        if !matches!(head[..4], [1 | 2, 0, 0, 0]) {
             return;
         }
         let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         self.config.sizes = virtio_scsi::Sizes::new(word(4), word(8));
         let Some((events, units)) = rest.split_first_chunk() else { return };
         self.events = virtio_scsi::Events::decode(events).unwrap_or_default();
-        for entry in units.chunks_exact(2 + scsi::STATE_BYTES) {
-            let number = u16::from_le_bytes([entry[0], entry[1]]);
-            let state = entry[2..].first_chunk().and_then(scsi::State::decode);
-            if let (Some(lun), Some(state)) = (self.luns.get_mut(&number), state) {
-                lun.unit = scsi::Unit::restore(lun.unit.facts().clone(), &state);
-            }
-        }
+        let old = units.chunks_exact(2 + UNIT_V1);
+        self.bequest =
+            old.map(|entry| (u16::from_le_bytes([entry[0], entry[1]]), entry[2..].to_vec())).collect();
     }
 }
 
@@ -279,9 +281,6 @@ impl Device {
             Device::Scsi(device) => {
                 device.config.reset();
                 device.events.reset();
-                for lun in device.luns.values_mut() {
-                    lun.unit.reset(scsi::Reset::PowerOn);
-                }
                 device.dirty = true;
             }
             Device::Blk(device) => {
@@ -324,26 +323,13 @@ impl Device {
     }
 
     /// The state, if it changed since it was asked for last.
-    pub fn take_dirty_state(&mut self) -> Option<Changed> {
+    pub fn take_dirty_state(&mut self) -> Option<Vec<u8>> {
         let dirty = match self {
-            Device::Scsi(device) => {
-                // Only commands that go to no disk change a unit: reads and writes do not come here.
-                if !std::mem::take(&mut device.dirty) {
-                    return None;
-                }
-                let unseen = device.encode();
-                for lun in device.luns.values_mut() {
-                    lun.unit.seen();
-                }
-                return Some(Changed { unseen, seen: device.encode() });
-            }
+            Device::Scsi(device) => std::mem::take(&mut device.dirty),
             Device::Blk(device) => std::mem::take(&mut device.dirty),
             Device::Net(device) => std::mem::take(&mut device.dirty),
         };
-        dirty.then(|| {
-            let state = self.state();
-            Changed { unseen: state.clone(), seen: state }
-        })
+        dirty.then(|| self.state())
     }
 
     /// A ring is served from now on. A NIC whose control queue is QEMU's learns here how many pairs
@@ -409,32 +395,5 @@ impl Device {
                 .collect()
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use request::{Blocks, Identity};
-
-    #[test]
-    fn the_ledger_holds_a_controller_with_all_its_luns() {
-        let facts = Facts {
-            block_size: 512,
-            blocks: Blocks(1000),
-            physical_exponent: 0,
-            optimal: Blocks(0),
-            read_only: false,
-            rotational: false,
-            write_cache: true,
-            discard: None,
-            atomic: None,
-            identity: Identity { naa: [0; 16], serial: String::new(), name: String::new() },
-        };
-        let mut device = ScsiDevice::new(1);
-        for number in 0..LUNS_MAX as u16 {
-            device.insert(number, Lun { unit: scsi::Unit::new(facts.clone()), volume: 0 });
-        }
-        assert!(device.encode().len() <= crate::ledger::MODEL_MAX);
     }
 }

@@ -18,11 +18,17 @@
 mod block;
 mod device;
 mod link;
+mod luns;
 mod net;
-mod objects;
+pub mod objects;
 mod requests;
+pub mod scratch;
+mod scsi;
+mod session;
 mod slot;
+pub mod stable;
 mod token;
+pub mod unit;
 pub mod volume;
 
 use std::collections::HashMap;
@@ -41,7 +47,9 @@ use crate::engine::Report;
 use crate::vault::Vault;
 use net::Networks;
 use requests::Requests;
+use scratch::Scratch;
 use slot::Slot;
+use stable::Stable;
 use token::Token;
 use volume::Volumes;
 
@@ -71,6 +79,7 @@ const RING_ENTRIES: u32 = 4096;
 type Command = Box<dyn FnOnce(&mut Lane) + Send>;
 
 /// How other threads speak to a lane.
+#[derive(Debug)]
 pub struct LaneHandle {
     commands: Sender<Command>,
     wake: Event,
@@ -78,7 +87,7 @@ pub struct LaneHandle {
 
 impl LaneHandle {
     /// Starts a lane's thread.
-    pub fn start(index: u32, vault: Vault) -> Result<Self, Problem> {
+    pub fn start(index: u32, vault: Vault, stable: Stable) -> Result<Self, Problem> {
         let failed = |error: std::io::Error| {
             Problem::failed(format!("cannot start lane {index}: {error}"))
                 .hint("io_uring and epoll_pwait2 are needed: Linux 5.11 or newer, and io_uring not forbidden (kernel.io_uring_disabled)")
@@ -89,7 +98,7 @@ impl LaneHandle {
         let (made, is_made) = crossbeam_channel::bounded(1);
         std::thread::Builder::new()
             .name(format!("lane{index}"))
-            .spawn(move || match Lane::new(index, vault, received, woken) {
+            .spawn(move || match Lane::new(index, vault, stable, received, woken) {
                 Ok(mut lane) => {
                     blame::this_is_a_lane();
                     let _ = made.send(Ok(()));
@@ -104,6 +113,19 @@ impl LaneHandle {
             Ok(Ok(())) => Ok(Self { commands, wake }),
             Ok(Err(error)) => Err(failed(error)),
             Err(_) => Err(Problem::failed(format!("lane {index} ended as it started"))),
+        }
+    }
+
+    /// The same lane for another thread.
+    pub fn try_clone(&self) -> std::io::Result<Self> {
+        Ok(Self { commands: self.commands.clone(), wake: self.wake.try_clone()? })
+    }
+
+    /// Has the lane do something.
+    pub fn tell(&self, run: impl FnOnce(&mut Lane) + Send + 'static) {
+        // A lane that has ended needs nothing.
+        if self.commands.send(Box::new(run)).is_ok() {
+            self.wake.signal();
         }
     }
 
@@ -146,8 +168,12 @@ pub struct Lane {
     /// Rings with used elements that the guest does not see yet.
     staged: Vec<(u32, u32)>,
     requests: Requests,
-    /// Task management functions that wait for tasks, by their request.
-    functions: Vec<u32>,
+    /// Requests that wait for other tasks to end.
+    waiting: Vec<u32>,
+    /// Volumes on whose units a task may go on that was held back.
+    wakers: Vec<u32>,
+    scratch: Scratch,
+    stable: Stable,
     volumes: Volumes,
     networks: Networks,
     /// Room that requests pass through: data of a reply, ends of a poll, clients of a reap.
@@ -156,6 +182,8 @@ pub struct Lane {
     clients: Vec<Client>,
     ready: Vec<Token>,
     now: Instant,
+    /// Milliseconds since 1970 began, as commands want them; looked at with the wait.
+    clock_millis: u64,
     /// What the last worker left of this lane's uplinks and nobody took up yet.
     estate: HashMap<String, OwnedFd>,
     /// Whose ledger a panic would be written into.
@@ -165,7 +193,13 @@ pub struct Lane {
 }
 
 impl Lane {
-    fn new(index: u32, vault: Vault, commands: Receiver<Command>, wake: Event) -> std::io::Result<Self> {
+    fn new(
+        index: u32,
+        vault: Vault,
+        stable: Stable,
+        commands: Receiver<Command>,
+        wake: Event,
+    ) -> std::io::Result<Self> {
         let wait = Wait::new(256)?;
         let ring = Rc::new(Ring::new(RING_ENTRIES)?);
         // The number of the process makes the name new: the fence of a dead worker's lane may still
@@ -173,6 +207,7 @@ impl Lane {
         vault.keep(&format!("{LANE_FENCE}/{}.{index}", std::process::id()), ring.fence());
         wait.add(wake.as_fd(), Token::Command.into(), Interest::READ)?;
         wait.add(ring.as_fd(), Token::Ring.into(), Interest::READ)?;
+        let volumes = Volumes::new(Rc::clone(&ring), vault.clone());
         Ok(Self {
             index,
             vault,
@@ -183,15 +218,19 @@ impl Lane {
             active: Vec::new(),
             staged: Vec::new(),
             requests: Requests::new(REQUESTS_MAX),
-            volumes: Volumes::new(Rc::clone(&ring)),
+            volumes,
             ring,
-            functions: Vec::new(),
+            waiting: Vec::new(),
+            wakers: Vec::new(),
+            scratch: Scratch::default(),
+            stable,
             networks: Networks::default(),
             reply: Vec::new(),
             ended: Vec::new(),
             clients: Vec::new(),
             ready: Vec::new(),
             now: Instant::from_nanos(host::process::now_nanos()),
+            clock_millis: clock_millis(),
             estate: HashMap::new(),
             serving: u32::MAX,
             quiet: false,
@@ -206,6 +245,7 @@ impl Lane {
             self.now = Instant::from_nanos(host::process::now_nanos());
             self.serve_rings();
             self.end_requests();
+            self.run_woken();
             self.publish();
             // After the disks were polled: they may have more for the kernel.
             let submitted = self.ring.submit().unwrap_or(false);
@@ -246,6 +286,7 @@ impl Lane {
         ready.clear();
         ready.extend(self.wait.ready().map(|ready| Token::from(ready.token)));
         self.counters.wakes += u64::from(!ready.is_empty());
+        self.clock_millis = clock_millis();
         self.now = Instant::from_nanos(host::process::now_nanos());
         for token in ready.drain(..) {
             match token {
@@ -286,6 +327,9 @@ impl Lane {
         }
         if let Some(volume) = after.flush {
             self.flush_volume(volume);
+        }
+        if after.reset {
+            self.reset_nexuses(index);
         }
         if let Some(mac) = after.announce {
             self.announce(index, mac);
@@ -399,25 +443,29 @@ impl Lane {
     }
 
     /// Makes everything that ended visible, with one interrupt a ring.
+    ///
+    /// What an answer tells must not be forgotten before its initiator can see it, nor be told twice
+    /// behind that: so the units' states are saved before and after.
     fn publish(&mut self) {
+        let changed = self.volumes.save_changed();
+        self.publish_rings();
+        self.volumes.seen(changed);
+    }
+
+    fn publish_rings(&mut self) {
         while let Some((index, ring)) = self.staged.pop() {
             let Some(Some(slot)) = self.slots.get_mut(index as usize) else { continue };
             let Slot { memory, rings, device, link, .. } = &mut **slot;
             let Some(served) = rings.get_mut(ring as usize) else { continue };
             served.staged = false;
-            // A mode that the guest is told of must not be forgotten, and a condition that it was told of
-            // only when it can see that: so the state is saved before and after.
-            let dirty = device.take_dirty_state();
-            if let Some(state) = &dirty {
-                link.ledger.model.save(&state.unseen);
+            // A mode that the guest is told of must not be forgotten.
+            if let Some(state) = device.take_dirty_state() {
+                link.ledger.model.save(&state);
             }
             if let Some(queue) = &mut served.queue
                 && queue.publish(memory)
             {
                 served.signal();
-            }
-            if let Some(state) = dirty {
-                link.ledger.model.save(&state.seen);
             }
             self.after_publish(index);
         }
@@ -442,6 +490,7 @@ impl Lane {
             let _ = self.wait.wait(Some(1_000_000));
             self.now = Instant::from_nanos(host::process::now_nanos());
             self.end_requests();
+            self.run_woken();
             self.publish();
         }
     }
@@ -461,4 +510,10 @@ impl Lane {
         self.report_objects(&mut report);
         report
     }
+}
+
+/// The clock on the wall.
+fn clock_millis() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

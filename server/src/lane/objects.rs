@@ -11,13 +11,13 @@ use host::wait::Interest;
 use request::Mac;
 use switch::{Config as SwitchConfig, PortId, Reason, Switch};
 use uplink_tap::UplinkTap;
-use virtio_scsi::{Event, Happening};
 
 use super::Lane;
 use super::device::{BlkDevice, Device, LUNS_MAX, Lun, NetDevice, ScsiDevice};
 use super::net::{ENTRIES_MAX, Network, PORTS_MAX, Target, Uplink};
 use super::slot::Slot;
 use super::token::Token;
+use super::unit::Left;
 use crate::blame;
 use crate::engine::{Report, model_of};
 
@@ -27,8 +27,15 @@ pub struct Unmade {
     pub left: HashMap<String, OwnedFd>,
 }
 
+/// A volume of a slot or target, at its LUN, with what is left of its unit.
+pub struct Use {
+    pub lun: u16,
+    pub spec: VolumeSpec,
+    pub left: Left,
+}
+
 impl Lane {
-    fn find_slot(&self, id: &SlotId) -> Option<u32> {
+    pub(super) fn find_slot(&self, id: &SlotId) -> Option<u32> {
         let same = |slot: &Option<Box<Slot>>| slot.as_ref().is_some_and(|slot| slot.spec.id == *id);
         self.slots.iter().position(same).map(|index| index as u32)
     }
@@ -38,7 +45,7 @@ impl Lane {
     pub fn add_slot(
         &mut self,
         spec: SlotSpec,
-        volumes: Vec<(u16, VolumeSpec)>,
+        volumes: Vec<Use>,
         left: HashMap<String, OwnedFd>,
     ) -> Result<(), Box<Unmade>> {
         let resumed = !left.is_empty();
@@ -56,7 +63,8 @@ impl Lane {
         };
         let mut opened = Vec::new();
         // What was left is given back if there is no device for it: its guest waits for one.
-        let made = match self.make_device(index, &spec, &volumes, resumed, &mut opened) {
+        let spec_given = spec.clone();
+        let made = match self.make_device(index, &spec, volumes, resumed, &mut opened) {
             Err(problem) => Err(Unmade { problem, left }),
             Ok(device) => Slot::new(index, spec, device, left, &self.vault, &self.wait)
                 .map_err(|problem| Unmade { problem, left: HashMap::new() }),
@@ -65,11 +73,13 @@ impl Lane {
         match made {
             Ok(slot) => {
                 self.slots[index as usize] = Some(Box::new(slot));
+                self.take_bequest(index);
                 self.look_at_rings(index);
                 Ok(())
             }
             Err(failed) => {
                 for volume in opened {
+                    self.leave_unit_of_slot(&spec_given, volume);
                     self.volumes.close(volume);
                 }
                 self.forget_port(index);
@@ -82,15 +92,15 @@ impl Lane {
         &mut self,
         index: u32,
         spec: &SlotSpec,
-        volumes: &[(u16, VolumeSpec)],
+        volumes: Vec<Use>,
         resumed: bool,
         opened: &mut Vec<u32>,
     ) -> Result<Device, Problem> {
-        for (_, volume) in volumes {
-            opened.push(self.volumes.open(volume, resumed)?);
+        for volume in &volumes {
+            opened.push(self.volumes.open(&volume.spec, resumed)?);
         }
         match &spec.device {
-            DeviceSpec::VirtioScsi { .. } => {
+            DeviceSpec::VirtioScsi { port_id, path, .. } => {
                 if volumes.len() > LUNS_MAX {
                     return Err(Problem::invalid(format!(
                         "a controller has at most {LUNS_MAX} LUNs in this release"
@@ -99,11 +109,9 @@ impl Lane {
                     .hint("add a second disk slot of model virtio-scsi for the others"));
                 }
                 let mut device = ScsiDevice::new(spec.queues);
-                for ((number, _), volume) in volumes.iter().zip(opened.iter()) {
-                    if let Some(open) = self.volumes.get(*volume) {
-                        let unit = scsi::Unit::new(open.facts().clone());
-                        device.insert(*number, Lun { unit, volume: *volume });
-                    }
+                for (at, volume) in volumes.into_iter().zip(opened.iter()) {
+                    let nexus = self.join_unit(&spec.id, *volume, at.left, *port_id, *path)?;
+                    device.insert(at.lun, Lun { volume: *volume, nexus });
                 }
                 Ok(Device::Scsi(Box::new(device)))
             }
@@ -162,7 +170,8 @@ impl Lane {
         }
     }
 
-    fn take_slot(&mut self, id: &SlotId) -> Option<(u32, Box<Slot>)> {
+    /// Takes a slot out of the lane; its volumes stay open.
+    fn take_slot(&mut self, id: &SlotId) -> Option<(Box<Slot>, Vec<u32>)> {
         let index = self.find_slot(id)?;
         let slot = self.slots[index as usize].take()?;
         self.blame_nobody();
@@ -170,32 +179,72 @@ impl Lane {
         self.active.retain(|(slot, _)| *slot != index);
         self.staged.retain(|(slot, _)| *slot != index);
         let volumes: Vec<u32> = match &slot.device {
-            Device::Scsi(device) => device.luns.values().map(|lun| lun.volume).collect(),
+            Device::Scsi(device) => device.luns().values().map(|lun| lun.volume).collect(),
             Device::Blk(device) => vec![device.volume],
             Device::Net(_) => Vec::new(),
         };
-        for volume in volumes {
-            self.volumes.close(volume);
-        }
-        Some((index, slot))
+        Some((slot, volumes))
     }
 
     pub fn remove_slot(&mut self, id: &SlotId) {
-        if let Some((_, slot)) = self.take_slot(id) {
+        if let Some((slot, volumes)) = self.take_slot(id) {
+            for volume in volumes {
+                self.leave_unit_of_slot(&slot.spec, volume);
+                self.volumes.close(volume);
+            }
             slot.remove(&self.wait);
+            self.run_woken();
         }
     }
 
-    /// Gives a NIC up as a dying worker would: its descriptors, by the names that they are kept under.
-    pub fn release_slot(&mut self, id: &SlotId) -> Result<HashMap<String, OwnedFd>, Problem> {
+    /// Gives a slot up as a dying worker would: its descriptors, by the names that they are kept under,
+    /// and the units of its volumes. What it has at the disks ends first, as far as it does so soon.
+    #[expect(clippy::type_complexity, reason = "two maps, named in the sentence above")]
+    pub fn release_slot(
+        &mut self,
+        id: &SlotId,
+    ) -> Result<(HashMap<String, OwnedFd>, HashMap<String, Left>), Problem> {
+        if let Some(index) = self.find_slot(id) {
+            self.rest_slot(index)?;
+        }
         self.publish();
-        let Some((_, slot)) = self.take_slot(id) else {
+        let Some((slot, volumes)) = self.take_slot(id) else {
             return Err(Problem::failed(format!("there is no slot `{id}`")));
         };
-        slot.release(&self.wait).map_err(|error| {
+        let mut units = HashMap::new();
+        for volume in volumes {
+            let name = self.volumes.get(volume).map(|open| open.spec.name.clone());
+            if let (Some(name), Some(left)) = (name, self.volumes.release_unit(volume)) {
+                units.insert(name, left);
+            }
+            self.volumes.close(volume);
+        }
+        let left = slot.release(&self.wait).map_err(|error| {
             Problem::failed(format!("cannot move slot `{id}`: {error}"))
                 .hint("the server has too many descriptors open; raise LimitNOFILE= in its unit")
-        })
+        })?;
+        Ok((left, units))
+    }
+
+    /// Nothing new is begun for a slot, and what is under way at the disks ends.
+    fn rest_slot(&mut self, index: u32) -> Result<(), Problem> {
+        const PATIENCE_NANOS: u64 = 1_000_000_000;
+        self.active.retain(|(slot, _)| *slot != index);
+        let begun = host::process::now_nanos();
+        while self.requests.has_of_slot(index) {
+            if host::process::now_nanos() - begun > PATIENCE_NANOS {
+                self.look_at_rings(index);
+                return Err(Problem::failed("the slot's requests do not end; a store hangs")
+                    .hint("mend the store, then apply the site again"));
+            }
+            let _ = self.ring.submit();
+            let _ = self.wait.wait(Some(1_000_000));
+            self.now = request::Instant::from_nanos(host::process::now_nanos());
+            self.end_requests();
+            self.run_woken();
+            self.publish();
+        }
+        Ok(())
     }
 
     pub fn change_slot(&mut self, spec: SlotSpec) -> Result<(), Problem> {
@@ -243,103 +292,6 @@ impl Lane {
         }
         slot.spec = spec;
         Ok(())
-    }
-
-    /// Hot-plug: the guest is told, and finds the LUN.
-    pub fn attach_lun(&mut self, id: &SlotId, number: u16, spec: &VolumeSpec) -> Result<(), Problem> {
-        let Some(index) = self.find_slot(id) else {
-            return Err(Problem::failed(format!("there is no slot `{id}`")));
-        };
-        let Some(Device::Scsi(device)) = self.slots[index as usize].as_ref().map(|slot| &slot.device) else {
-            return Err(Problem::invalid(format!("`{id}` is no SCSI controller"))
-                .hint("LUNs go to slots of model virtio-scsi"));
-        };
-        if device.luns.len() >= LUNS_MAX {
-            return Err(Problem::invalid(format!(
-                "a controller has at most {LUNS_MAX} LUNs in this release"
-            ))
-            .at(id.to_string())
-            .hint("add another slot of model virtio-scsi"));
-        }
-        if let Some(there) = device.luns.get(&number)
-            && self.volumes.get(there.volume).is_some_and(|volume| volume.spec.name == spec.name)
-        {
-            return Ok(());
-        }
-        let volume = self.volumes.open(spec, false)?;
-        let facts = self.volumes.get(volume).map(|open| open.facts().clone());
-        if let (Some(facts), Some(slot)) = (facts, self.slots[index as usize].as_mut())
-            && let Device::Scsi(device) = &mut slot.device
-        {
-            device.insert(number, Lun { unit: scsi::Unit::new(facts), volume });
-        }
-        self.luns_changed(index, number, Happening::Added);
-        Ok(())
-    }
-
-    /// Hot-unplug: requests under way end, the guest is told that the LUN is gone.
-    pub fn detach_lun(&mut self, id: &SlotId, number: u16) -> Result<(), Problem> {
-        let Some(index) = self.find_slot(id) else { return Ok(()) };
-        let removed = match self.slots[index as usize].as_mut().map(|slot| &mut slot.device) {
-            Some(Device::Scsi(device)) => device.remove(number),
-            _ => None,
-        };
-        if let Some(lun) = removed {
-            self.volumes.close(lun.volume);
-            self.luns_changed(index, number, Happening::Removed);
-        }
-        Ok(())
-    }
-
-    fn luns_changed(&mut self, index: u32, number: u16, happening: Happening) {
-        let Some(Some(slot)) = self.slots.get_mut(index as usize) else { return };
-        if let Device::Scsi(device) = &mut slot.device {
-            for (other, lun) in &mut device.luns {
-                if *other != number {
-                    lun.unit.luns_changed();
-                }
-            }
-            if slot.link.is_connected() {
-                device.events.post(Event { target: 0, lun: number, happening });
-            }
-            device.dirty = true;
-        }
-        slot.link.ledger.model.save(&slot.device.state());
-        self.deliver_events(index);
-    }
-
-    /// A volume of this lane may have grown: its guest is told.
-    pub fn volume_resized(&mut self, spec: &VolumeSpec) {
-        let Some((volume, facts)) = self.volumes.resize(spec) else { return };
-        for index in 0..self.slots.len() as u32 {
-            let Some(Some(slot)) = self.slots.get_mut(index as usize) else { continue };
-            match &mut slot.device {
-                Device::Blk(device) => {
-                    let told = device.volume == volume && device.resized(facts.clone());
-                    if told {
-                        slot.link.notify_config_change();
-                    }
-                }
-                Device::Scsi(device) => {
-                    let mut numbers = Vec::new();
-                    for (number, lun) in &mut device.luns {
-                        if lun.volume == volume {
-                            lun.unit.resized(facts.clone());
-                            numbers.push(*number);
-                        }
-                    }
-                    for lun in &numbers {
-                        device.events.post(Event { target: 0, lun: *lun, happening: Happening::Capacity });
-                    }
-                    if !numbers.is_empty() {
-                        device.dirty = true;
-                        slot.link.ledger.model.save(&slot.device.state());
-                        self.deliver_events(index);
-                    }
-                }
-                _ => {}
-            }
-        }
     }
 
     pub fn add_network(&mut self, spec: NetworkSpec) -> Result<(), Problem> {

@@ -1,27 +1,65 @@
-//! Requests at the disks: a table of records that are used again and again, so that the path of a
+//! Requests under way: a table of records that are used again and again, so that the path of a
 //! request allocates nothing once its lists have grown.
 
 use std::sync::Arc;
 
 use guest_memory::Memory;
+use request::Span;
 use virtqueue::Chain;
 
-use super::block::Work;
+use super::scsi::ScsiTask;
 
-/// One request on its way. Its number is the tag under which the disk knows it.
+/// Where a request came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody's: the server's own.
+    #[default]
+    Server,
+    /// A ring of a slot. `epoch`: which start of the ring; one that was stopped and started again is
+    /// another.
+    Ring { slot: u32, ring: u32, epoch: u32 },
+    /// An iSCSI connection, and its name for the task.
+    Session { connection: u32, task: u32 },
+}
+
+/// What a request is about.
+#[derive(Default)]
+pub enum Work {
+    #[default]
+    None,
+    Blk(virtio_blk::Work),
+    Scsi(ScsiTask),
+    /// A task management function waits for the tasks that it is about.
+    Manage {
+        waits_for: Vec<u32>,
+    },
+    /// Nobody's: a flush that a change of the cache mode needs.
+    Flush,
+}
+
+/// One request on its way. Its number is the tag under which disks and units know it.
 #[derive(Default)]
 pub struct Request {
-    pub slot: u32,
-    pub ring: u32,
-    /// Which start of the ring it came from: a ring that was stopped and started again is another.
-    pub epoch: u32,
+    pub origin: Origin,
+    /// Of a ring.
     pub chain: Chain,
+    /// Of a session: where its data is.
+    pub out_spans: Vec<Span>,
+    pub in_spans: Vec<Span>,
     /// The snapshot that its spans are of.
     pub memory: Option<Arc<Memory>>,
     pub volume: u32,
-    /// Bytes of the driver's buffers that the command does not use.
-    pub residual: u64,
     pub work: Work,
+}
+
+impl Request {
+    /// The slot that it came from, if it came from one.
+    pub fn slot(&self) -> Option<u32> {
+        match self.origin {
+            Origin::Ring { slot, .. } => Some(slot),
+            _ => None,
+        }
+    }
 }
 
 pub struct Requests {
@@ -48,7 +86,10 @@ impl Requests {
     }
 
     pub fn give_back(&mut self, index: u32) {
-        self.table[index as usize].memory = None;
+        let request = &mut self.table[index as usize];
+        request.memory = None;
+        request.work = Work::None;
+        request.origin = Origin::Server;
         self.free.push(index);
     }
 
@@ -56,16 +97,9 @@ impl Requests {
         &mut self.table[index as usize]
     }
 
-    /// Requests of a slot that are under way and fit a question.
-    pub fn of_slot(&self, slot: u32, fits: impl Fn(&Work) -> bool) -> Vec<u32> {
-        let found =
-            self.table.iter().enumerate().filter(|(_, request)| request.slot == slot && fits(&request.work));
-        found.map(|(index, _)| index as u32).collect()
-    }
-
     /// Whether anything of a slot is under way.
     pub fn has_of_slot(&self, slot: u32) -> bool {
-        self.table.iter().any(|request| request.slot == slot && !matches!(request.work, Work::None))
+        self.table.iter().any(|request| request.slot() == Some(slot) && !matches!(request.work, Work::None))
     }
 
     pub fn in_use(&self) -> usize {

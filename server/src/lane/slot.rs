@@ -100,6 +100,8 @@ pub struct After {
     /// The driver turned its disk to write-through: what lies in the cache of this volume has to be
     /// flushed.
     pub flush: Option<u32>,
+    /// The driver or its machine was reset.
+    pub reset: bool,
     /// The front end left.
     pub gone: bool,
 }
@@ -340,7 +342,7 @@ impl Slot {
     fn gone(&mut self, wait: &Wait, why: &str) -> After {
         tracing::info!(slot = self.link.name, why, "disconnected");
         self.disconnect(wait);
-        After { gone: true, ..After::default() }
+        After { gone: true, reset: true, ..After::default() }
     }
 
     /// Ends the connection. Requests at a disk go on, into memory that they hold; their ends find
@@ -438,6 +440,7 @@ impl Slot {
                 }
                 self.device.reset();
                 self.link.ledger.model.save(&self.device.state());
+                after.reset = true;
                 after.rings = true;
             }
         }

@@ -14,7 +14,9 @@ use disk_null::DiskNull;
 use host::ring::Ring;
 use request::{Blocks, Discard, Facts, Identity, Instant, Operation, Status};
 
+use super::unit::{Left, LogicalUnit};
 use crate::engine::place_of;
+use crate::vault::Vault;
 
 /// How long a successor waits for the last requests of a killed worker, which hold the volume's lock.
 /// Longer than a Linux guest's SCSI layer waits (30 s) would not help it.
@@ -27,6 +29,10 @@ const LOCK_PATIENCE_FRESH: Duration = Duration::from_millis(20);
 pub struct Volume {
     pub spec: VolumeSpec,
     disk: Box<dyn Disk>,
+    /// As SCSI initiators see it, once there is one.
+    unit: Option<Box<LogicalUnit>>,
+    /// Slots and targets that have it open.
+    users: u32,
     in_flight: u32,
     /// Something was submitted since the last poll.
     unpolled: bool,
@@ -49,21 +55,33 @@ pub struct Volumes {
     busy: Vec<u32>,
     /// A volume that is to be closed has no request in flight any more.
     leaving: bool,
+    /// Volumes whose units have a state that is not stored.
+    changed: Vec<u32>,
+    vault: Vault,
 }
 
 impl Volumes {
-    pub fn new(ring: Rc<Ring>) -> Self {
-        Self { ring, table: Vec::new(), busy: Vec::new(), leaving: false }
+    pub fn new(ring: Rc<Ring>, vault: Vault) -> Self {
+        Self { ring, table: Vec::new(), busy: Vec::new(), leaving: false, changed: Vec::new(), vault }
     }
 
-    /// Opens a volume. `resumed`: a killed worker may still have requests on it.
+    /// Opens a volume, or counts one more user of an open one. `resumed`: a killed worker may still
+    /// have requests on it.
     pub fn open(&mut self, spec: &VolumeSpec, resumed: bool) -> Result<u32, Problem> {
+        if let Some(index) = self.find(&spec.name)
+            && let Some(Some(volume)) = self.table.get_mut(index as usize)
+        {
+            volume.users += 1;
+            return Ok(index);
+        }
         let identity = Identity { naa: spec.naa.0, serial: spec.serial.clone(), name: spec.name.clone() };
         let disk =
             open(spec, identity, &self.ring, if resumed { LOCK_PATIENCE } else { LOCK_PATIENCE_FRESH })?;
         let volume = Volume {
             spec: spec.clone(),
             disk,
+            unit: None,
+            users: 1,
             in_flight: 0,
             unpolled: false,
             closing: false,
@@ -79,16 +97,80 @@ impl Volumes {
         Ok(index as u32)
     }
 
-    /// Closes a volume, once its last request has ended.
+    /// One user less. Closes the volume with the last, once its last request has ended.
     pub fn close(&mut self, index: u32) {
-        if let Some(slot) = self.table.get_mut(index as usize)
-            && let Some(volume) = slot
-        {
-            volume.closing = true;
-            if volume.in_flight == 0 {
-                *slot = None;
+        let Some(Some(volume)) = self.table.get_mut(index as usize) else { return };
+        volume.users = volume.users.saturating_sub(1);
+        if volume.users > 0 {
+            return;
+        }
+        if let Some(unit) = volume.unit.take() {
+            unit.close(&self.vault);
+        }
+        volume.closing = true;
+        if volume.in_flight == 0 {
+            self.table[index as usize] = None;
+        }
+    }
+
+    /// Has the volume a unit? If not, it is made, with what is left of it.
+    pub fn make_unit(&mut self, index: u32, left: Left) -> Result<(), Problem> {
+        let Some(Some(volume)) = self.table.get_mut(index as usize) else { return Ok(()) };
+        if volume.unit.is_none() {
+            let facts = volume.disk.facts().clone();
+            volume.unit = Some(Box::new(LogicalUnit::new(&volume.spec, facts, left, &self.vault)?));
+            self.dirty(index);
+        }
+        Ok(())
+    }
+
+    pub fn unit(&mut self, index: u32) -> Option<&mut LogicalUnit> {
+        self.table.get_mut(index as usize)?.as_mut()?.unit.as_deref_mut()
+    }
+
+    /// Takes the unit's descriptors away from the last user, for another lane.
+    pub fn release_unit(&mut self, index: u32) -> Option<Left> {
+        let volume = self.table.get_mut(index as usize)?.as_mut()?;
+        if volume.users > 1 {
+            return None;
+        }
+        Some(volume.unit.take()?.release())
+    }
+
+    /// The unit's state has changed.
+    pub fn dirty(&mut self, index: u32) {
+        if !self.changed.contains(&index) {
+            self.changed.push(index);
+        }
+    }
+
+    /// Stores what has changed, before initiators see it.
+    pub fn save_changed(&mut self) -> Vec<u32> {
+        let changed = std::mem::take(&mut self.changed);
+        for index in &changed {
+            if let Some(logical) = self.unit(*index) {
+                logical.save();
             }
         }
+        changed
+    }
+
+    /// Initiators see it.
+    pub fn seen(&mut self, changed: Vec<u32>) {
+        for index in &changed {
+            if let Some(logical) = self.unit(*index) {
+                logical.unit.seen();
+                logical.save();
+            }
+        }
+        if self.changed.is_empty() {
+            self.changed = changed;
+            self.changed.clear();
+        }
+    }
+
+    pub fn is_open(&self, index: u32) -> bool {
+        self.get(index).is_some_and(|volume| !volume.closing)
     }
 
     pub fn get(&self, index: u32) -> Option<&Volume> {
@@ -170,6 +252,13 @@ impl Volumes {
 
     pub fn next_deadline(&self) -> Option<Instant> {
         self.busy.iter().filter_map(|index| self.table[*index as usize].as_ref()?.disk.next_deadline()).min()
+    }
+
+    /// What is known of an open volume is new; its backing is the same.
+    pub fn respecify(&mut self, spec: &VolumeSpec) -> Option<u32> {
+        let index = self.find(&spec.name)?;
+        self.table[index as usize].as_mut()?.spec = spec.clone();
+        Some(index)
     }
 
     /// The backing may have grown. The new facts, if it has.

@@ -33,7 +33,7 @@ fn a_wrong_name_or_key_is_told_with_its_place() {
     let said = daemon.apply(&two_disks().replace("volume =", "volum ="));
     assert_eq!(
         daemon.anonymous(&said.err),
-        "error: unknown key `volum`\n  where: {dir}/changed.toml:11:1\n  hint: did you mean `volume`? (known keys are model, queues, volume, volumes, network, mac, vlan, trunk, native)\n"
+        "error: unknown key `volum`\n  where: {dir}/changed.toml:11:1\n  hint: did you mean `volume`? (known keys are model, queues, volume, volumes, path, network, mac, vlan, trunk, native)\n"
     );
     works(&mut root, 1);
 }
@@ -76,11 +76,11 @@ fn a_volume_has_one_vm() {
     let said = daemon.apply(&(two_disks() + "[vm.web3.disk0]\nmodel = \"virtio-blk\"\nvolume = \"data\"\n"));
     assert_eq!(
         daemon.anonymous(&said.err),
-        "error: volume `data` is used by two slots, web2.disk0 and web3.disk0\n  where: {dir}/changed.toml:20:1 (vm.web3.disk0.volume)\n  hint: two guests on one volume destroy its filesystem: take it out of one of them, or make a second volume\n"
+        "error: volume `data` is used by two slots, web2.disk0 and web3.disk0\n  where: {dir}/changed.toml:20:1 (vm.web3.disk0.volume)\n  hint: two guests on one volume destroy its filesystem: take it out of one of them, make a second volume, or, if they have a cluster's filesystem, write `shared = true` at the volume\n"
     );
     assert_eq!(
         daemon.refused(&["vm", "add", "web3", "--blk", "data"]),
-        "error: volume `data` is used by two slots, web2.disk0 and web3.disk0\n  where: vm.web3.disk0.volume\n  hint: two guests on one volume destroy its filesystem: take it out of one of them, or make a second volume\n"
+        "error: volume `data` is used by two slots, web2.disk0 and web3.disk0\n  where: vm.web3.disk0.volume\n  hint: two guests on one volume destroy its filesystem: take it out of one of them, make a second volume, or, if they have a cluster's filesystem, write `shared = true` at the volume\n"
     );
     works(&mut disk(&daemon, "web2.disk0", Kind::Scsi), 1);
 }

@@ -1,16 +1,8 @@
 //! Unit attention conditions, SAM-5: events that every initiator is told once, each by the
 //! CHECK CONDITION of its next command.
 
+use crate::nexus::{NEXUS_MAX, Nexus};
 use crate::sense::Sense;
-
-/// An initiator as a logical unit knows it: the number of its I_T nexus, given by the caller,
-/// below [`NEXUS_MAX`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Nexus(pub u32);
-
-/// I_T nexuses that one unit can tell apart: enough for a volume that a cluster of hosts shares,
-/// and small enough that the whole state fits in three cache lines.
-pub const NEXUS_MAX: usize = 64;
 
 /// Why a unit went back to its defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +17,7 @@ pub enum Reset {
 
 /// Conditions in the order in which they are reported: SAM-5 puts the resets first, in
 /// this order; the rest has no order of its own.
-const PRECEDENCE: [Sense; 7] = [
+const PRECEDENCE: [Sense; 18] = [
     Sense::POWER_ON_OR_RESET,
     Sense::BUS_RESET_OCCURRED,
     Sense::BUS_DEVICE_RESET_FUNCTION_OCCURRED,
@@ -33,11 +25,22 @@ const PRECEDENCE: [Sense; 7] = [
     Sense::REPORTED_LUNS_DATA_HAS_CHANGED,
     Sense::CAPACITY_DATA_HAS_CHANGED,
     Sense::MODE_PARAMETERS_CHANGED,
+    Sense::LOG_PARAMETERS_CHANGED,
+    Sense::RESERVATIONS_PREEMPTED,
+    Sense::RESERVATIONS_RELEASED,
+    Sense::REGISTRATIONS_PREEMPTED,
+    Sense::ASYMMETRIC_ACCESS_STATE_CHANGED,
+    Sense::COMMANDS_CLEARED_BY_ANOTHER_INITIATOR,
+    Sense::THIN_PROVISIONING_SOFT_THRESHOLD_REACHED,
+    Sense::INQUIRY_DATA_HAS_CHANGED,
+    Sense::TIMESTAMP_CHANGED,
+    Sense::MEDIUM_MAY_HAVE_CHANGED,
+    Sense::OPERATOR_MEDIUM_REMOVAL_REQUEST,
 ];
 
 /// One bit a condition, the bit's number being its place in [`PRECEDENCE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Condition(u16);
+pub struct Condition(u32);
 
 impl Condition {
     pub const POWER_ON: Condition = Condition(1 << 0);
@@ -47,11 +50,22 @@ impl Condition {
     pub const LUNS: Condition = Condition(1 << 4);
     pub const CAPACITY: Condition = Condition(1 << 5);
     pub const MODE: Condition = Condition(1 << 6);
+    pub const LOG: Condition = Condition(1 << 7);
+    pub const RESERVATIONS_PREEMPTED: Condition = Condition(1 << 8);
+    pub const RESERVATIONS_RELEASED: Condition = Condition(1 << 9);
+    pub const REGISTRATIONS_PREEMPTED: Condition = Condition(1 << 10);
+    pub const ACCESS_STATE: Condition = Condition(1 << 11);
+    pub const COMMANDS_CLEARED: Condition = Condition(1 << 12);
+    pub const THIN_THRESHOLD: Condition = Condition(1 << 13);
+    pub const INQUIRY: Condition = Condition(1 << 14);
+    pub const TIMESTAMP: Condition = Condition(1 << 15);
+    pub const MEDIUM: Condition = Condition(1 << 16);
+    pub const REMOVAL_REQUEST: Condition = Condition(1 << 17);
 
     /// The conditions of which only the highest is kept: each tells the initiator that everything
     /// it knew may have changed.
-    const RESETS: u16 = 0b1111;
-    const ALL: u16 = (1 << PRECEDENCE.len()) - 1;
+    const RESETS: u32 = 0b1111;
+    const ALL: u32 = (1 << PRECEDENCE.len()) - 1;
 }
 
 impl From<Reset> for Condition {
@@ -66,88 +80,54 @@ impl From<Reset> for Condition {
 
 /// What waits for each nexus.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attentions([u16; NEXUS_MAX]);
+pub struct Attentions([u32; NEXUS_MAX]);
 
 impl Attentions {
-    /// A unit that was just powered on: everybody has to be told.
-    pub fn power_on() -> Attentions {
-        Attentions([Condition::POWER_ON.0; NEXUS_MAX])
-    }
-
     /// Nothing waits for anybody.
     pub fn none() -> Attentions {
         Attentions([0; NEXUS_MAX])
     }
 
-    /// These and the others.
-    pub fn with(&self, others: &Attentions) -> Attentions {
-        let mut words = self.0;
-        for (word, other) in words.iter_mut().zip(others.0) {
-            *word |= other;
-        }
-        Attentions(words)
+    /// What waits for one nexus, as it is stored.
+    pub fn word(&self, nexus: Nexus) -> u32 {
+        self.0[slot(nexus)]
     }
 
-    /// These without the others.
-    pub fn without(&self, others: &Attentions) -> Attentions {
-        let mut words = self.0;
-        for (word, other) in words.iter_mut().zip(others.0) {
-            *word &= !other;
-        }
-        Attentions(words)
-    }
-
-    /// From stored words; bits without a meaning are dropped.
-    pub fn from_words(words: [u16; NEXUS_MAX]) -> Attentions {
-        Attentions(words.map(|word| word & Condition::ALL))
-    }
-
-    pub fn words(&self) -> [u16; NEXUS_MAX] {
-        self.0
-    }
-
-    fn slot(&mut self, nexus: Nexus) -> &mut u16 {
-        let slot = usize::try_from(nexus.0).ok().and_then(|index| self.0.get_mut(index));
-        slot.expect("the caller numbers nexuses below NEXUS_MAX")
+    /// From a stored word; bits without a meaning are dropped.
+    pub fn set_word(&mut self, nexus: Nexus, word: u32) {
+        self.0[slot(nexus)] = word & Condition::ALL;
     }
 
     /// The condition to report next, which is thereby told.
-    pub fn take(&mut self, nexus: Nexus) -> Option<Sense> {
-        let slot = self.slot(nexus);
-        let first = slot.trailing_zeros() as usize;
-        let sense = PRECEDENCE.get(first)?;
-        *slot &= *slot - 1;
-        Some(*sense)
+    pub fn take(&mut self, nexus: Nexus) -> Option<(Sense, Condition)> {
+        let pending = &mut self.0[slot(nexus)];
+        let first = pending.trailing_zeros();
+        let sense = PRECEDENCE.get(first as usize)?;
+        *pending &= *pending - 1;
+        Some((*sense, Condition(1 << first)))
     }
 
     /// True: it was pending.
     pub fn clear(&mut self, nexus: Nexus, condition: Condition) -> bool {
-        let slot = self.slot(nexus);
-        let was = *slot & condition.0 != 0;
-        *slot &= !condition.0;
+        let pending = &mut self.0[slot(nexus)];
+        let was = *pending & condition.0 != 0;
+        *pending &= !condition.0;
         was
     }
 
     pub fn establish(&mut self, nexus: Nexus, condition: Condition) {
-        let slot = self.slot(nexus);
-        *slot = join(*slot, condition);
-    }
-
-    pub fn establish_all(&mut self, condition: Condition) {
-        for slot in &mut self.0 {
-            *slot = join(*slot, condition);
-        }
-    }
-
-    pub fn establish_others(&mut self, nexus: Nexus, condition: Condition) {
-        let mine = *self.slot(nexus);
-        self.establish_all(condition);
-        *self.slot(nexus) = mine;
+        let pending = &mut self.0[slot(nexus)];
+        *pending = join(*pending, condition);
     }
 }
 
+fn slot(nexus: Nexus) -> usize {
+    let slot = usize::try_from(nexus.0).ok().filter(|index| *index < NEXUS_MAX);
+    slot.expect("the unit numbers nexuses below NEXUS_MAX")
+}
+
 /// Adds a condition; of the resets only the one of highest precedence (the lowest bit) stays.
-fn join(pending: u16, condition: Condition) -> u16 {
+fn join(pending: u32, condition: Condition) -> u32 {
     let joined = pending | condition.0;
     let resets = joined & Condition::RESETS;
     let first = resets & resets.wrapping_neg();

@@ -1,7 +1,8 @@
 //! INQUIRY and READ CAPACITY: what the unit is.
 
+use crate::execute::Call;
 use crate::sense::Sense;
-use crate::unit::{Call, Unit, Verdict};
+use crate::unit::{Unit, Verdict};
 use crate::vpd;
 
 /// T10 VENDOR IDENTIFICATION, PRODUCT IDENTIFICATION, PRODUCT REVISION LEVEL (SPC-4).

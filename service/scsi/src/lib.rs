@@ -48,31 +48,45 @@ extern crate std;
 
 mod attention;
 mod cdb;
+mod execute;
 mod inquiry;
+mod journal;
 mod limits;
+mod manage;
 mod medium;
 mod mode;
+mod nexus;
+mod nexus_table;
 mod plan;
+mod primary;
+mod profile;
 mod provisioning;
 mod report;
 mod rows;
 mod sense;
 mod state;
 mod target;
+mod task_set;
 mod unit;
 mod vpd;
+mod work;
 
 #[cfg(test)]
 mod tests;
 
-pub use attention::{NEXUS_MAX, Nexus, Reset};
+pub use attention::{Condition, Reset};
+pub use journal::JOURNAL_MAX;
 pub use limits::{
     PARAMETERS_MAX_BYTES, TRANSFER_MAX_BYTES, UNMAP_DESCRIPTORS_MAX, UNMAP_MAX_BYTES, WRITE_SAME_MAX_BYTES,
 };
+pub use manage::{Function, Managed};
+pub use nexus::{NEXUS_MAX, Nexus, Peer, PortId, TRANSPORT_ID_MAX_BYTES, TransportId};
 pub use plan::Plan;
+pub use profile::{AccessState, Kind, PortName, Profile, TargetPort};
 pub use request::{Facts, Operation, Status};
-pub use rows::{DataPhase, Row, rows, table};
+pub use rows::{Access, DataPhase, On, Row, rows, table};
 pub use sense::{Format, Key, Pointer, Sense, SenseData};
-pub use state::{STATE_BYTES, State};
-pub use target::{no_unit, well_known};
-pub use unit::{Command, Response, Unit, Verdict, status};
+pub use target::{bare_command, no_unit, well_known};
+pub use task_set::{Abort, Attribute, Footprint, TASKS_MAX, TaskKey};
+pub use unit::{Command, Counts, Ending, Outcome, Response, Settle, Unit, Verdict, status};
+pub use work::{At, Buffers, Do, Neighbour, Place, Query, SCRATCH_BYTES, Work};

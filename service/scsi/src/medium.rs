@@ -4,10 +4,11 @@ use alloc::vec;
 use request::{Blocks, Extent, Lba, Operation};
 
 use crate::cdb::Cdb;
+use crate::execute::Call;
 use crate::limits::TRANSFER_MAX_BYTES;
 use crate::plan::Plan;
 use crate::sense::Sense;
-use crate::unit::{Call, Response, Unit, Verdict};
+use crate::unit::{Response, Unit, Verdict};
 
 /// The address and length fields of a CDB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,9 +11,10 @@ use alloc::vec::Vec;
 use request::{Facts, Operation};
 
 use crate::attention::Condition;
+use crate::execute::Call;
 use crate::plan::Plan;
 use crate::sense::{Format, Sense};
-use crate::unit::{Call, Response, Unit, Verdict};
+use crate::unit::{Response, Unit, Verdict};
 
 /// What an initiator may change; the default is all false.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -255,7 +256,7 @@ fn mode_select(unit: &mut Unit, call: &mut Call<'_>, shape: &Shape, length: usiz
     }
     let was_caching = unit.caches_writes();
     unit.values = values;
-    unit.attentions.establish_others(call.nexus, Condition::MODE);
+    unit.attend_all(Condition::MODE, Some(call.nexus));
     unit.dirty = true;
     if was_caching && !unit.caches_writes() {
         // What lies in the cache was written by the old rule; now it has to be durable.

@@ -1,7 +1,9 @@
 //! What a command asks of the medium.
 
 use alloc::vec::Vec;
-use request::Operation;
+use request::{Extent, Operation};
+
+use crate::task_set::Footprint;
 
 /// The operations of one command and the bytes that it moves.
 ///
@@ -14,18 +16,38 @@ pub struct Plan {
     rest: Vec<Operation>,
     data_in: u64,
     data_out: u64,
+    footprint: Footprint,
 }
 
 impl Plan {
     pub(crate) fn one(operation: Operation) -> Plan {
-        Plan { next: Some(operation), rest: Vec::new(), data_in: 0, data_out: 0 }
+        let footprint = extent_of(&operation).map_or(Footprint::Nothing, Footprint::shared);
+        Plan { next: Some(operation), rest: Vec::new(), data_in: 0, data_out: 0, footprint }
     }
 
     /// `None` for an empty list.
     pub(crate) fn list(mut operations: Vec<Operation>) -> Option<Plan> {
+        let mut span: Option<(u64, u64)> = None;
+        for extent in operations.iter().filter_map(extent_of) {
+            let (from, to) = (extent.first().0, extent.first().0 + extent.count().0);
+            span = Some(span.map_or((from, to), |(first, end)| (first.min(from), end.max(to))));
+        }
+        let footprint = span.map_or(Footprint::Nothing, |(first, end)| Footprint::Shared { first, end });
         operations.reverse();
         let next = Some(operations.pop()?);
-        Some(Plan { next, rest: operations, data_in: 0, data_out: 0 })
+        Some(Plan { next, rest: operations, data_in: 0, data_out: 0, footprint })
+    }
+
+    /// The blocks are the command's own while it runs.
+    pub(crate) fn exclusive(mut self) -> Plan {
+        if let Footprint::Shared { first, end } = self.footprint {
+            self.footprint = Footprint::Exclusive { first, end };
+        }
+        self
+    }
+
+    pub(crate) fn footprint(&self) -> Footprint {
+        self.footprint
     }
 
     pub(crate) fn with_data_in(self, data_in: u64) -> Plan {
@@ -45,6 +67,17 @@ impl Plan {
     /// `WriteSame` of the plan takes exactly these.
     pub fn data_out(&self) -> u64 {
         self.data_out
+    }
+}
+
+fn extent_of(operation: &Operation) -> Option<Extent> {
+    match operation {
+        Operation::Read(extent) | Operation::Discard(extent) => Some(*extent),
+        Operation::Write { extent, .. }
+        | Operation::WriteAtomic { extent, .. }
+        | Operation::WriteZeroes { extent, .. }
+        | Operation::WriteSame { extent, .. } => Some(*extent),
+        Operation::Flush => None,
     }
 }
 

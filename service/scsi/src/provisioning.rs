@@ -3,11 +3,12 @@
 use alloc::vec::Vec;
 use request::{Blocks, Lba, Operation};
 
+use crate::execute::Call;
 use crate::limits::{UNMAP_DESCRIPTORS_MAX, UNMAP_MAX_BYTES, WRITE_SAME_MAX_BYTES};
 use crate::medium::Range;
 use crate::plan::Plan;
 use crate::sense::Sense;
-use crate::unit::{Call, Response, Unit, Verdict};
+use crate::unit::{Response, Unit, Verdict};
 
 /// Parameter list header and one block descriptor, SBC-3, UNMAP parameter list.
 const HEADER_BYTES: usize = 8;

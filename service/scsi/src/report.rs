@@ -4,9 +4,10 @@
 use alloc::vec::Vec;
 
 use crate::attention::Condition;
+use crate::execute::Call;
 use crate::rows::{self, Row};
 use crate::sense::Sense;
-use crate::unit::{Call, Response, Unit, Verdict};
+use crate::unit::{Response, Unit, Verdict};
 
 /// REPORT LUNS to a unit, SPC-4. It tells what REPORTED LUNS DATA HAS CHANGED would have told.
 pub(crate) fn report_luns(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict, Sense> {
@@ -67,7 +68,7 @@ pub(crate) fn supported_operation_codes(unit: &mut Unit, call: &mut Call<'_>) ->
     if option == 0 {
         all_commands(unit, with_timeouts, &mut data);
     } else {
-        let mut family = rows::with_opcode(opcode, &unit.facts).peekable();
+        let mut family = rows::with_opcode(opcode, unit).peekable();
         let has_actions = family.peek().is_some_and(|row| row.action.is_some());
         let known = family.peek().is_some();
         let row = match option {
@@ -88,7 +89,7 @@ pub(crate) fn supported_operation_codes(unit: &mut Unit, call: &mut Call<'_>) ->
 /// SPC-4, the all_commands format: a list with a header of four bytes.
 fn all_commands(unit: &Unit, with_timeouts: bool, data: &mut Vec<u8>) {
     data.extend_from_slice(&[0; 4]);
-    for row in rows::rows().iter().filter(|row| row.is_available(&unit.facts)) {
+    for row in rows::rows().iter().filter(|row| row.is_available(unit)) {
         let [length_high, length_low] = (row.usage.len() as u16).to_be_bytes();
         let flags = u8::from(with_timeouts) << 1 | u8::from(row.action.is_some()); // CTDP, SERVACTV
         let action = row.action.unwrap_or(0);

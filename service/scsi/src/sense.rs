@@ -5,12 +5,16 @@
 #[repr(u8)]
 pub enum Key {
     NoSense = 0x0,
+    RecoveredError = 0x1,
     NotReady = 0x2,
     MediumError = 0x3,
+    HardwareError = 0x4,
     IllegalRequest = 0x5,
     UnitAttention = 0x6,
     DataProtect = 0x7,
+    CopyAborted = 0xa,
     AbortedCommand = 0xb,
+    Miscompare = 0xe,
 }
 
 /// Where the wrong field is: the sense-key specific field pointer, SPC-4.
@@ -32,6 +36,10 @@ pub struct Sense {
     /// ADDITIONAL SENSE CODE QUALIFIER.
     pub ascq: u8,
     pub pointer: Option<Pointer>,
+    /// INFORMATION, with VALID set: an address, or where two texts differ.
+    pub information: Option<u64>,
+    /// PROGRESS INDICATION, in 65,536ths.
+    pub progress: Option<u16>,
 }
 
 /// Layout of sense data.
@@ -44,8 +52,8 @@ pub enum Format {
     Descriptor,
 }
 
-/// The longest sense data made here: fixed format.
-const SENSE_MAX_BYTES: usize = 18;
+/// The longest sense data made here: descriptor format with information and a field pointer.
+const SENSE_MAX_BYTES: usize = 28;
 
 /// Sense data as bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +74,7 @@ impl core::ops::Deref for SenseData {
 macro_rules! conditions {
     ($($name:ident = $key:ident, $asc:literal, $ascq:literal;)*) => {
         impl Sense {
-            $(pub const $name: Sense = Sense { key: Key::$key, asc: $asc, ascq: $ascq, pointer: None };)*
+            $(pub const $name: Sense = Sense { key: Key::$key, asc: $asc, ascq: $ascq, pointer: None, information: None, progress: None };)*
         }
     };
 }
@@ -76,25 +84,49 @@ conditions! {
     IO_PROCESS_TERMINATED = AbortedCommand, 0x00, 0x06;
     NOT_READY_CAUSE_NOT_REPORTABLE = NotReady, 0x04, 0x00;
     NOT_READY_INITIALIZING_COMMAND_REQUIRED = NotReady, 0x04, 0x02;
+    NOT_READY_FORMAT_IN_PROGRESS = NotReady, 0x04, 0x04;
+    NOT_READY_TARGET_PORT_IN_STANDBY = NotReady, 0x04, 0x0b;
+    NOT_READY_TARGET_PORT_UNAVAILABLE = NotReady, 0x04, 0x0c;
+    NOT_READY_SANITIZE_IN_PROGRESS = NotReady, 0x04, 0x1b;
     WRITE_ERROR = MediumError, 0x0c, 0x00;
     UNRECOVERED_READ_ERROR = MediumError, 0x11, 0x00;
     PARAMETER_LIST_LENGTH_ERROR = IllegalRequest, 0x1a, 0x00;
+    MISCOMPARE_DURING_VERIFY = Miscompare, 0x1d, 0x00;
     INVALID_COMMAND_OPERATION_CODE = IllegalRequest, 0x20, 0x00;
     LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE = IllegalRequest, 0x21, 0x00;
     INVALID_FIELD_IN_CDB = IllegalRequest, 0x24, 0x00;
     LOGICAL_UNIT_NOT_SUPPORTED = IllegalRequest, 0x25, 0x00;
     INVALID_FIELD_IN_PARAMETER_LIST = IllegalRequest, 0x26, 0x00;
+    INVALID_RELEASE_OF_PERSISTENT_RESERVATION = IllegalRequest, 0x26, 0x04;
     WRITE_PROTECTED = DataProtect, 0x27, 0x00;
     SPACE_ALLOCATION_FAILED_WRITE_PROTECT = DataProtect, 0x27, 0x07;
+    MEDIUM_MAY_HAVE_CHANGED = UnitAttention, 0x28, 0x00;
     POWER_ON_OR_RESET = UnitAttention, 0x29, 0x00;
     BUS_RESET_OCCURRED = UnitAttention, 0x29, 0x02;
     BUS_DEVICE_RESET_FUNCTION_OCCURRED = UnitAttention, 0x29, 0x03;
     NEXUS_LOSS_OCCURRED = UnitAttention, 0x29, 0x07;
     MODE_PARAMETERS_CHANGED = UnitAttention, 0x2a, 0x01;
+    LOG_PARAMETERS_CHANGED = UnitAttention, 0x2a, 0x02;
+    RESERVATIONS_PREEMPTED = UnitAttention, 0x2a, 0x03;
+    RESERVATIONS_RELEASED = UnitAttention, 0x2a, 0x04;
+    REGISTRATIONS_PREEMPTED = UnitAttention, 0x2a, 0x05;
+    ASYMMETRIC_ACCESS_STATE_CHANGED = UnitAttention, 0x2a, 0x06;
     CAPACITY_DATA_HAS_CHANGED = UnitAttention, 0x2a, 0x09;
+    TIMESTAMP_CHANGED = UnitAttention, 0x2a, 0x10;
+    INVALID_MESSAGE_ERROR = IllegalRequest, 0x49, 0x00;
+    COMMAND_SEQUENCE_ERROR = IllegalRequest, 0x2c, 0x00;
+    COMMANDS_CLEARED_BY_ANOTHER_INITIATOR = UnitAttention, 0x2f, 0x00;
+    THIN_PROVISIONING_SOFT_THRESHOLD_REACHED = UnitAttention, 0x38, 0x07;
     SAVING_PARAMETERS_NOT_SUPPORTED = IllegalRequest, 0x39, 0x00;
     MEDIUM_NOT_PRESENT = NotReady, 0x3a, 0x00;
+    MEDIUM_NOT_PRESENT_TRAY_OPEN = NotReady, 0x3a, 0x02;
+    INQUIRY_DATA_HAS_CHANGED = UnitAttention, 0x3f, 0x03;
     REPORTED_LUNS_DATA_HAS_CHANGED = UnitAttention, 0x3f, 0x0e;
+    INTERNAL_TARGET_FAILURE = HardwareError, 0x44, 0x00;
+    MEDIUM_REMOVAL_PREVENTED = IllegalRequest, 0x53, 0x02;
+    INSUFFICIENT_RESOURCES = IllegalRequest, 0x55, 0x03;
+    INSUFFICIENT_REGISTRATION_RESOURCES = IllegalRequest, 0x55, 0x04;
+    OPERATOR_MEDIUM_REMOVAL_REQUEST = UnitAttention, 0x5a, 0x01;
 }
 
 impl Sense {
@@ -122,34 +154,62 @@ impl Sense {
         Sense { pointer, ..Sense::INVALID_FIELD_IN_PARAMETER_LIST }
     }
 
-    /// SPC-4, descriptor format and fixed format sense data.
+    /// The same with INFORMATION.
+    pub const fn with_information(self, information: u64) -> Sense {
+        Sense { information: Some(information), ..self }
+    }
+
+    /// The same with a PROGRESS INDICATION.
+    pub const fn with_progress(self, progress: u16) -> Sense {
+        Sense { progress: Some(progress), ..self }
+    }
+
+    /// The three bytes of SENSE KEY SPECIFIC, if there is something to say in them.
+    fn specific(&self) -> Option<[u8; 3]> {
+        if let Some(pointer) = self.pointer {
+            return Some(pointer.encode());
+        }
+        let [high, low] = self.progress?.to_be_bytes();
+        Some([0x80, high, low]) // SKSV
+    }
+
+    /// SPC-4, descriptor format and fixed format sense data. Fixed format has four bytes for
+    /// INFORMATION; what needs more is left out there.
     pub fn encode(&self, format: Format) -> SenseData {
         let mut bytes = [0; SENSE_MAX_BYTES];
-        let specific = self.pointer.map(Pointer::encode);
         let len = match format {
             Format::Fixed => {
                 bytes[0] = 0x70;
                 bytes[2] = self.key as u8;
+                if let Some(information) = self.information.and_then(|value| u32::try_from(value).ok()) {
+                    bytes[0] |= 0x80; // VALID
+                    bytes[3..7].copy_from_slice(&information.to_be_bytes());
+                }
                 bytes[7] = 10; // ADDITIONAL SENSE LENGTH
                 bytes[12] = self.asc;
                 bytes[13] = self.ascq;
-                if let Some(specific) = specific {
+                if let Some(specific) = self.specific() {
                     bytes[15..18].copy_from_slice(&specific);
                 }
                 18
             }
             Format::Descriptor => {
                 bytes[..4].copy_from_slice(&[0x72, self.key as u8, self.asc, self.ascq]);
-                match specific {
-                    Some(specific) => {
-                        bytes[7] = 8; // ADDITIONAL SENSE LENGTH: one descriptor
-                        bytes[8] = 0x02; // DESCRIPTOR TYPE: sense key specific
-                        bytes[9] = 0x06;
-                        bytes[12..15].copy_from_slice(&specific);
-                        16
-                    }
-                    None => 8,
+                let mut len = 8;
+                if let Some(information) = self.information {
+                    // DESCRIPTOR TYPE 00h information, ADDITIONAL LENGTH 0Ah, VALID.
+                    bytes[len..len + 3].copy_from_slice(&[0x00, 0x0a, 0x80]);
+                    bytes[len + 4..len + 12].copy_from_slice(&information.to_be_bytes());
+                    len += 12;
                 }
+                if let Some(specific) = self.specific() {
+                    // DESCRIPTOR TYPE 02h sense key specific, ADDITIONAL LENGTH 06h.
+                    bytes[len..len + 2].copy_from_slice(&[0x02, 0x06]);
+                    bytes[len + 4..len + 7].copy_from_slice(&specific);
+                    len += 8;
+                }
+                bytes[7] = (len - 8) as u8; // ADDITIONAL SENSE LENGTH: at most 20
+                len
             }
         };
         SenseData { bytes, len }
@@ -168,5 +228,27 @@ impl Pointer {
         }
         let [high, low] = self.byte.to_be_bytes();
         [first, high, low]
+    }
+}
+
+impl Sense {
+    /// From codes that were stored. `None`: no such key.
+    pub fn of_codes(key: u8, asc: u8, ascq: u8) -> Option<Sense> {
+        let key = [
+            Key::NoSense,
+            Key::RecoveredError,
+            Key::NotReady,
+            Key::MediumError,
+            Key::HardwareError,
+            Key::IllegalRequest,
+            Key::UnitAttention,
+            Key::DataProtect,
+            Key::CopyAborted,
+            Key::AbortedCommand,
+            Key::Miscompare,
+        ]
+        .into_iter()
+        .find(|known| *known as u8 == key)?;
+        Some(Sense { key, asc, ascq, pointer: None, information: None, progress: None })
     }
 }

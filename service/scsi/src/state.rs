@@ -1,75 +1,257 @@
 //! What of a unit outlives the process.
+//!
+//! Version 2: the version, then sections, each a tag (u16), a length (u32) and so many bytes; all
+//! little-endian. A section that is not known is skipped, one that is missing means the default, so
+//! that a later release can go back to an earlier one. A section that makes no sense is dropped
+//! alone.
 
-use crate::attention::NEXUS_MAX;
+use alloc::vec::Vec;
+use request::{Blocks, Facts};
 
-/// Version 1: version, flags, one word a nexus, capacity; all little-endian. The capacity stands
-/// last, so that a store that is cut short leaves the old one: then [`crate::Unit::restore`] tells
-/// of the change again instead of never.
-const VERSION: u32 = 1;
+use crate::attention::Condition;
+use crate::journal::{JOURNAL_MAX, Line, Note};
+use crate::mode::Values;
+use crate::nexus::{Nexus, Peer, PortId, TransportId};
+use crate::profile::Profile;
+use crate::task_set::TASKS_MAX;
+use crate::unit::Unit;
 
-/// Length of an encoded [`State`].
-pub const STATE_BYTES: usize = 16 + 2 * NEXUS_MAX;
+const VERSION: u32 = 2;
 
-const BLOCKS_AT: usize = STATE_BYTES - 8;
-
-const WRITE_CACHE_OFF: u32 = 1 << 0;
-const DESCRIPTOR_SENSE: u32 = 1 << 1;
-const STOPPED: u32 = 1 << 2;
-
-/// Version 1 of a unit's state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
-    /// An initiator cleared WCE.
-    pub write_cache_off: bool,
-    /// An initiator set D_SENSE.
-    pub descriptor_sense: bool,
-    /// Stopped by START STOP UNIT.
-    pub stopped: bool,
-    /// The capacity that initiators were last told of, in blocks.
-    pub blocks: u64,
-    /// Pending unit attention conditions of each nexus.
-    pub attentions: [u16; NEXUS_MAX],
+/// The sections.
+mod tag {
+    pub const CAPACITY: u16 = 1;
+    pub const FLAGS: u16 = 2;
+    pub const NEXUSES: u16 = 3;
+    pub const JOURNAL: u16 = 4;
 }
 
-impl State {
-    pub fn encode(&self) -> [u8; STATE_BYTES] {
-        let mut bytes = [0; STATE_BYTES];
+const WRITE_CACHE_OFF: u8 = 1 << 0;
+const DESCRIPTOR_SENSE: u8 = 1 << 1;
+const STOPPED: u8 = 1 << 2;
+
+/// Writes a section.
+fn section(into: &mut Vec<u8>, tag: u16, bytes: &[u8]) {
+    into.extend_from_slice(&tag.to_le_bytes());
+    into.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    into.extend_from_slice(bytes);
+}
+
+/// Reads from the front of stored bytes; `None` where they end too early.
+pub(crate) struct Reader<'a>(pub &'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*head)
+    }
+
+    pub fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    pub fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn peer(&mut self) -> Option<Peer> {
+        let port = PortId(self.u16()?);
+        let len = usize::from(self.u16()?);
+        let bytes = self.take(len)?;
+        let (initiator, used) = TransportId::parse(bytes)?;
+        (used == len).then_some(Peer { initiator, port })
+    }
+}
+
+pub(crate) fn write_peer(into: &mut Vec<u8>, peer: &Peer) {
+    let id = peer.initiator.as_bytes();
+    into.extend_from_slice(&peer.port.0.to_le_bytes());
+    into.extend_from_slice(&(id.len() as u16).to_le_bytes()); // TRANSPORT_ID_MAX_BYTES at most
+    into.extend_from_slice(id);
+}
+
+impl Unit {
+    /// Everything that a successor of this process has to know.
+    pub fn state(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(256);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
         let mut flags = 0;
         for (set, flag) in [
-            (self.write_cache_off, WRITE_CACHE_OFF),
-            (self.descriptor_sense, DESCRIPTOR_SENSE),
+            (self.values.write_cache_off, WRITE_CACHE_OFF),
+            (self.values.descriptor_sense, DESCRIPTOR_SENSE),
             (self.stopped, STOPPED),
         ] {
             if set {
                 flags |= flag;
             }
         }
-        bytes[..4].copy_from_slice(&VERSION.to_le_bytes());
-        bytes[4..8].copy_from_slice(&flags.to_le_bytes());
-        for (into, word) in bytes[8..].chunks_exact_mut(2).zip(self.attentions) {
-            into.copy_from_slice(&word.to_le_bytes());
+        section(&mut bytes, tag::FLAGS, &[flags]);
+        let mut text = Vec::new();
+        for (nexus, peer) in self.nexuses.iter() {
+            let word = self.attentions.word(nexus) | self.told.word(nexus);
+            text.extend_from_slice(&nexus.0.to_le_bytes());
+            text.extend_from_slice(&word.to_le_bytes());
+            write_peer(&mut text, peer);
         }
-        bytes[BLOCKS_AT..].copy_from_slice(&self.blocks.to_le_bytes());
+        section(&mut bytes, tag::NEXUSES, &text);
+        if !self.journal.lines.is_empty() {
+            text.clear();
+            for line in &self.journal.lines {
+                write_line(&mut text, line);
+            }
+            section(&mut bytes, tag::JOURNAL, &text);
+        }
+        // Behind the nexuses, who are told when it has changed.
+        section(&mut bytes, tag::CAPACITY, &self.facts.blocks.0.to_le_bytes());
         bytes
     }
 
-    /// `None`: never stored, or stored by a version that this one does not know.
-    pub fn decode(bytes: &[u8; STATE_BYTES]) -> Option<State> {
-        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        if word(0) != VERSION {
-            return None;
+    /// What has to survive a loss of power: [`Verdict::Settle`](crate::Verdict::Settle) says when it
+    /// has to be on stable storage.
+    pub fn persistent(&self) -> Vec<u8> {
+        Vec::from(VERSION.to_le_bytes())
+    }
+
+    /// As after power on, with what [`Unit::persistent`] gave before.
+    pub fn recover(facts: Facts, profile: Profile, persistent: &[u8]) -> Unit {
+        let mut unit = Unit::new(facts, profile);
+        let mut reader = Reader(persistent);
+        if reader.u32() == Some(VERSION) {
+            while let Some((tag, text)) = next_section(&mut reader) {
+                let _ = unit.take_section(tag, Reader(text));
+            }
         }
-        let flags = word(4);
-        let mut attentions = [0; NEXUS_MAX];
-        for (into, from) in attentions.iter_mut().zip(bytes[8..].chunks_exact(2)) {
-            *into = u16::from_le_bytes([from[0], from[1]]);
+        unit
+    }
+
+    /// As it was when `state` was stored. A capacity that changed meanwhile is told to everybody.
+    pub fn restore(facts: Facts, profile: Profile, state: &[u8]) -> Unit {
+        let mut unit = Unit::new(facts, profile);
+        let mut reader = Reader(state);
+        match reader.u32() {
+            Some(VERSION) => {}
+            Some(1) => {
+                // A word of flags follows; the conditions of version 1 were of nexuses that had no names.
+                let flags = reader.u8().unwrap_or(0);
+                unit.take_flags(flags);
+                return unit;
+            }
+            _ => return unit,
         }
-        Some(State {
+        while let Some((tag, text)) = next_section(&mut reader) {
+            // A section that is cut short leaves what was read of it.
+            let _ = unit.take_section(tag, Reader(text));
+        }
+        unit.dirty = true;
+        unit
+    }
+
+    /// What an earlier release kept of a unit with its only controller (version 1): its modes.
+    pub fn inherit(&mut self, state: &[u8]) {
+        let mut reader = Reader(state);
+        if reader.u32() == Some(1)
+            && let Some(flags) = reader.u8()
+        {
+            self.take_flags(flags);
+            self.dirty = true;
+        }
+    }
+
+    fn take_flags(&mut self, flags: u8) {
+        self.values = Values {
             write_cache_off: flags & WRITE_CACHE_OFF != 0,
             descriptor_sense: flags & DESCRIPTOR_SENSE != 0,
-            stopped: flags & STOPPED != 0,
-            blocks: u64::from(word(BLOCKS_AT)) | u64::from(word(BLOCKS_AT + 4)) << 32,
-            attentions,
-        })
+        };
+        self.stopped = flags & STOPPED != 0;
     }
+
+    fn take_section(&mut self, tag: u16, mut text: Reader<'_>) -> Option<()> {
+        match tag {
+            tag::CAPACITY => {
+                let blocks = Blocks(text.u64()?);
+                if blocks != self.facts.blocks {
+                    self.attend_all(Condition::CAPACITY, None);
+                }
+            }
+            tag::FLAGS => {
+                let flags = text.u8()?;
+                self.take_flags(flags);
+            }
+            tag::NEXUSES => {
+                // In the order of their numbers, so that they have the same again.
+                while !text.is_empty() {
+                    let (number, word) = (text.u32()?, text.u32()?);
+                    let peer = text.peer()?;
+                    let nexus = self.nexuses.put(Nexus(number), peer)?;
+                    self.attentions.set_word(nexus, word);
+                }
+            }
+            tag::JOURNAL => {
+                while !text.is_empty() && self.journal.lines.len() < JOURNAL_MAX + TASKS_MAX {
+                    let line = read_line(&mut text)?;
+                    self.journal.lines.push(line);
+                }
+            }
+            _ => {}
+        }
+        Some(())
+    }
+}
+
+fn next_section<'a>(reader: &mut Reader<'a>) -> Option<(u16, &'a [u8])> {
+    let tag = reader.u16()?;
+    let len = reader.u32()? as usize;
+    Some((tag, reader.take(len)?))
+}
+
+fn write_line(into: &mut Vec<u8>, line: &Line) {
+    into.extend_from_slice(&line.nexus.0.to_le_bytes());
+    into.extend_from_slice(&line.id.to_le_bytes());
+    match &line.note {
+        Note::Begun(note) => {
+            into.push(0);
+            into.extend_from_slice(&note.to_le_bytes());
+        }
+        Note::Ended { status, sense, data_out } => {
+            into.push(1);
+            into.push(*status);
+            let (key, asc, ascq) = sense.unwrap_or((0xff, 0, 0));
+            into.extend_from_slice(&[key, asc, ascq]);
+            into.extend_from_slice(&data_out.to_le_bytes());
+        }
+    }
+}
+
+fn read_line(text: &mut Reader<'_>) -> Option<Line> {
+    let nexus = Nexus(text.u32()?);
+    let id = text.u64()?;
+    let note = match text.u8()? {
+        0 => Note::Begun(text.u32()?),
+        _ => {
+            let status = text.u8()?;
+            let sense = (text.u8()?, text.u8()?, text.u8()?);
+            let sense = (sense.0 != 0xff).then_some(sense);
+            Note::Ended { status, sense, data_out: text.u64()? }
+        }
+    };
+    Some(Line { nexus, id, note })
 }

@@ -1,21 +1,27 @@
-//! One logical unit.
+//! One logical unit: what it is, who speaks to it, and what waits for whom.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
-use request::{Facts, Operation, Status};
+use request::{Facts, Status};
 
-use crate::attention::{Attentions, Condition, Nexus, Reset};
-use crate::cdb::Cdb;
+use crate::Plan;
+use crate::attention::{Attentions, Condition, Reset};
+use crate::journal::{Journal, Note};
 use crate::mode::Values;
-use crate::plan::Plan;
-use crate::rows::{self, Row};
+use crate::nexus::{Nexus, Peer};
+use crate::nexus_table::NexusTable;
+use crate::profile::{Profile, TargetPort};
 use crate::sense::{Format, Sense, SenseData};
-use crate::state::State;
+use crate::task_set::{Abort, Attribute, TaskKey, TaskSet};
+use crate::work::{Neighbour, Query, Work};
 
 /// Status codes, SAM-5.
 pub mod status {
     pub const GOOD: u8 = 0x00;
     pub const CHECK_CONDITION: u8 = 0x02;
+    pub const CONDITION_MET: u8 = 0x04;
     pub const BUSY: u8 = 0x08;
+    pub const RESERVATION_CONFLICT: u8 = 0x18;
     pub const TASK_SET_FULL: u8 = 0x28;
     pub const TASK_ABORTED: u8 = 0x40;
 }
@@ -24,11 +30,27 @@ pub mod status {
 #[derive(Clone, Copy, Debug)]
 pub struct Command<'a> {
     pub nexus: Nexus,
+    /// The caller's name for the task; [`Unit::woken`] and aborts use it.
+    pub tag: u32,
+    /// The task that an earlier call made of this command: it came back from [`Verdict::Wait`],
+    /// [`Verdict::Parameters`] or [`Verdict::Neighbours`].
+    pub task: Option<TaskKey>,
+    /// The initiator's name for the task, unique in its nexus.
+    pub id: u64,
+    pub attribute: Attribute,
     /// At least as long as the operation code asks for; bytes behind that are not looked at.
     pub cdb: &'a [u8],
     /// The logical units that this nexus may see, ascending; each below 16,384 (flat space
     /// addressing has 14 bits).
     pub luns: &'a [u16],
+    /// Bytes of data-out that the initiator offers.
+    pub data_out: u64,
+    /// A process that died may have run it already.
+    pub resumed: bool,
+    /// Milliseconds since 1970-01-01 00:00 UTC.
+    pub clock_millis: u64,
+    /// What [`Verdict::Neighbours`] asked about, in that order.
+    pub neighbours: Option<&'a [Option<Neighbour>]>,
 }
 
 /// The end of a command.
@@ -48,6 +70,11 @@ impl Response {
     pub(crate) const GOOD: Response =
         Response { status: status::GOOD, sense: None, format: Format::Fixed, data_out: 0 };
 
+    /// A status that has no sense data.
+    pub const fn of_status(status: u8) -> Response {
+        Response { status, ..Response::GOOD }
+    }
+
     pub(crate) fn check(sense: Sense, format: Format) -> Response {
         Response { status: status::CHECK_CONDITION, sense: Some(sense), format, data_out: 0 }
     }
@@ -58,105 +85,187 @@ impl Response {
     }
 }
 
-/// What a command needs next.
+/// A response that has to wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settle {
+    pub response: Response,
+    /// Tasks, by the callers' tags, that have to end first: those of nexuses that were shut out, so
+    /// that nothing of theirs lands behind the answer.
+    pub waits_for: Vec<u32>,
+    /// [`Unit::persistent`] has to be on stable storage first.
+    pub persist: bool,
+}
+
+/// What a command needs next.
+#[derive(Debug)]
 pub enum Verdict {
     /// Nothing: this is its end. Its data-in bytes were appended to `out`, cut to the allocation
     /// length.
     Respond(Response),
     /// So many bytes of the initiator's data; call again with them.
     Parameters(usize),
-    /// Work on the medium; [`Unit::finish`] makes the response of its end.
+    /// What other units of the server are; call again with it.
+    Neighbours(Vec<Query>),
+    /// Operations on the initiator's own buffers; [`Unit::finish`] makes the response of their end.
     Medium(Plan),
+    /// More than that; [`Unit::finish_work`] makes the response of its end.
+    Work(Box<dyn Work>),
+    /// The answer stands, and others have to be waited for; [`Unit::finish_settled`] ends it.
+    Settle(Settle),
+    /// Other tasks come first: call again when [`Unit::woken`] names the tag.
+    Wait,
+    /// It was aborted while it waited, and is over.
+    Aborted(Abort),
 }
 
-/// A command on its way through its decode function.
-pub(crate) struct Call<'a> {
-    pub nexus: Nexus,
-    pub cdb: Cdb,
-    pub luns: &'a [u16],
-    pub parameters: Option<&'a [u8]>,
-    pub out: &'a mut Vec<u8>,
+/// The decision about a command, and the task that it became. The task is void if the verdict is
+/// [`Verdict::Respond`] or [`Verdict::Aborted`].
+#[derive(Debug)]
+pub struct Outcome {
+    pub verdict: Verdict,
+    pub task: TaskKey,
 }
 
-impl Call<'_> {
-    /// Appends data-in bytes, cut to the allocation length (SPC-4).
-    pub fn reply(&mut self, allocation: usize, data: &[u8]) -> Verdict {
-        self.out.extend_from_slice(&data[..data.len().min(allocation)]);
-        Verdict::Respond(Response::GOOD)
-    }
+/// How a task that was started has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Respond(Response),
+    /// Its own nexus aborted it, and wants no status.
+    Aborted,
 }
-
-pub(crate) type Decode = fn(&mut Unit, &mut Call<'_>) -> Result<Verdict, Sense>;
 
 /// A logical unit: the volume's facts, the mode parameters, the conditions that wait.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Unit {
     pub(crate) facts: Facts,
+    pub(crate) profile: Profile,
     pub(crate) values: Values,
+    pub(crate) nexuses: NexusTable,
     pub(crate) attentions: Attentions,
     /// What initiators were told and may not have seen yet.
-    told: Attentions,
+    pub(crate) told: Attentions,
+    pub(crate) tasks: TaskSet,
+    pub(crate) journal: Journal,
+    pub(crate) ports: Vec<TargetPort>,
     pub(crate) stopped: bool,
     pub(crate) dirty: bool,
+    /// Bytes of medium read and written since the unit was made, and commands.
+    pub(crate) counts: Counts,
+}
+
+/// What the unit has done, for its log pages and for the operator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub reads: u64,
+    pub read_bytes: u64,
+    pub writes: u64,
+    pub written_bytes: u64,
+    pub read_errors: u64,
+    pub write_errors: u64,
 }
 
 impl Unit {
     /// As after power on.
-    pub fn new(facts: Facts) -> Unit {
+    pub fn new(facts: Facts, profile: Profile) -> Unit {
         Unit {
             facts,
+            profile,
             values: Values::default(),
-            attentions: Attentions::power_on(),
+            nexuses: NexusTable::default(),
+            attentions: Attentions::none(),
             told: Attentions::none(),
+            tasks: TaskSet::default(),
+            journal: Journal::default(),
+            ports: Vec::new(),
             stopped: false,
             dirty: true,
+            counts: Counts::default(),
         }
     }
 
-    /// As it was when `state` was stored. A capacity that changed meanwhile is told to everybody.
-    pub fn restore(facts: Facts, state: &State) -> Unit {
-        let mut unit = Unit {
-            facts,
-            values: Values {
-                write_cache_off: state.write_cache_off,
-                descriptor_sense: state.descriptor_sense,
-            },
-            attentions: Attentions::from_words(state.attentions),
-            told: Attentions::none(),
-            stopped: state.stopped,
-            dirty: false,
-        };
-        if unit.facts.blocks.0 != state.blocks {
-            unit.attentions.establish_all(Condition::CAPACITY);
-            unit.dirty = true;
+    /// An initiator port may speak to the unit by a target port. A peer that was attached when the
+    /// state was stored goes on as if nothing had happened. `None`: there are too many.
+    pub fn attach(&mut self, peer: Peer) -> Option<Nexus> {
+        if let Some(nexus) = self.nexuses.find(&peer) {
+            self.nexuses.claim(nexus);
+            return Some(nexus);
         }
-        unit
+        let nexus = self.nexuses.add(peer, true)?;
+        self.journal.forget_nexus(nexus);
+        self.told.set_word(nexus, 0);
+        self.attentions.set_word(nexus, 0);
+        self.attentions.establish(nexus, Condition::POWER_ON);
+        self.dirty = true;
+        Some(nexus)
     }
 
-    pub fn state(&self) -> State {
-        State {
-            write_cache_off: self.values.write_cache_off,
-            descriptor_sense: self.values.descriptor_sense,
-            stopped: self.stopped,
-            blocks: self.facts.blocks.0,
-            attentions: self.attentions.with(&self.told).words(),
+    /// The nexus is gone. Its tasks are aborted: those that waited are named by [`Unit::woken`], the
+    /// caller waits for those that it returns.
+    pub fn detach(&mut self, nexus: Nexus) -> Vec<u32> {
+        let running = self.tasks.abort(nexus, |of, _| of == nexus, None);
+        self.lose_nexus(nexus);
+        self.nexuses.remove(nexus);
+        self.dirty = true;
+        running
+    }
+
+    /// What ends with an I_T nexus (SAM-5, I_T nexus loss).
+    fn lose_nexus(&mut self, nexus: Nexus) {
+        self.journal.forget_nexus(nexus);
+        self.attentions.set_word(nexus, 0);
+        self.told.set_word(nexus, 0);
+    }
+
+    /// The target ports by which initiators may come.
+    pub fn set_ports(&mut self, ports: Vec<TargetPort>) {
+        if self.ports != ports {
+            self.ports = ports;
+            self.dirty = true;
         }
+    }
+
+    pub fn ports(&self) -> &[TargetPort] {
+        &self.ports
+    }
+
+    /// Who is attached.
+    pub fn nexuses(&self) -> impl Iterator<Item = (Nexus, &Peer)> {
+        self.nexuses.iter()
     }
 
     /// The initiators can see every answer that was given: what those told is told.
     pub fn seen(&mut self) {
         self.told = Attentions::none();
+        self.journal.seen();
     }
 
     /// The next condition for this nexus. Until `seen`, the state still has it, so that a successor
     /// of a process that dies before the answer is seen tells it again.
     pub(crate) fn tell(&mut self, nexus: Nexus) -> Option<Sense> {
-        let before = self.attentions.clone();
-        let sense = self.attentions.take(nexus)?;
-        self.told = self.told.with(&before.without(&self.attentions));
+        let (sense, condition) = self.attentions.take(nexus)?;
+        self.told.establish(nexus, condition);
         self.dirty = true;
         Some(sense)
+    }
+
+    /// Publish and call [`Unit::seen`] before the next command: its answer might not find room.
+    pub fn journal_is_full(&self) -> bool {
+        self.journal.is_full()
+    }
+
+    /// A condition for one nexus.
+    pub(crate) fn attend(&mut self, nexus: Nexus, condition: Condition) {
+        self.attentions.establish(nexus, condition);
+        self.dirty = true;
+    }
+
+    /// A condition for all, or for all but one.
+    pub(crate) fn attend_all(&mut self, condition: Condition, but: Option<Nexus>) {
+        let attentions = &mut self.attentions;
+        for (nexus, _) in self.nexuses.iter().filter(|(nexus, _)| Some(*nexus) != but) {
+            attentions.establish(nexus, condition);
+        }
+        self.dirty = true;
     }
 
     /// True once after the state changed: store it when the guest can see the response.
@@ -168,86 +277,68 @@ impl Unit {
         &self.facts
     }
 
-    /// The decision about a command. `parameters`: what [`Verdict::Parameters`] asked for, or less
-    /// if the initiator offered less.
-    pub fn execute(
-        &mut self,
-        command: &Command<'_>,
-        parameters: Option<&[u8]>,
-        out: &mut Vec<u8>,
-    ) -> Verdict {
-        match self.decide(command, parameters, out) {
-            Ok(Verdict::Respond(response)) => {
-                Verdict::Respond(Response { format: self.values.format(), ..response })
-            }
-            Ok(verdict) => verdict,
-            Err(sense) => Verdict::Respond(Response::check(sense, self.values.format())),
-        }
+    pub fn profile(&self) -> &Profile {
+        &self.profile
     }
 
-    fn decide(
-        &mut self,
-        command: &Command<'_>,
-        parameters: Option<&[u8]>,
-        out: &mut Vec<u8>,
-    ) -> Result<Verdict, Sense> {
-        let cdb = Cdb::new(command.cdb);
-        let found = rows::find(command.cdb, &self.facts);
-        // SAM-5: a pending condition comes before whatever else the command would have met.
-        let past_attention = found.as_ref().is_ok_and(|row| row.past_attention);
-        if !past_attention && let Some(sense) = self.tell(command.nexus) {
-            return Err(sense);
-        }
-        let row: &Row = found?;
-        row.check(&cdb)?;
-        if self.stopped && row.needs_start {
-            return Err(Sense::NOT_READY_INITIALIZING_COMMAND_REQUIRED);
-        }
-        if self.facts.read_only && row.writes {
-            return Err(Sense::WRITE_PROTECTED);
-        }
-        let mut call = Call { nexus: command.nexus, cdb, luns: command.luns, parameters, out };
-        (row.decode)(self, &mut call)
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
-    /// The response of a command whose plan ended so. The caller fills in `data_out` from the plan
-    /// where its transport counts residuals.
-    pub fn finish(&mut self, _nexus: Nexus, status: Status) -> Response {
-        let format = self.values.format();
-        match sense_of(status) {
-            None => Response { format, ..Response::GOOD },
-            Some(sense) => Response::check(sense, format),
+    /// Tasks that have not ended.
+    pub fn tasks(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// The owner shows the volume differently.
+    pub fn set_profile(&mut self, profile: Profile) {
+        if self.profile != profile {
+            self.profile = profile;
+            self.attend_all(Condition::INQUIRY, None);
         }
     }
 
     /// The volume's facts changed. A new capacity becomes a unit attention of every nexus.
     pub fn resized(&mut self, facts: Facts) {
         if facts.blocks != self.facts.blocks {
-            self.attentions.establish_all(Condition::CAPACITY);
+            self.attend_all(Condition::CAPACITY, None);
         }
         self.facts = facts;
         self.dirty = true;
     }
 
-    /// The set of the target's logical units changed.
-    pub fn luns_changed(&mut self) {
-        self.attentions.establish_all(Condition::LUNS);
-        self.dirty = true;
+    /// The set of logical units that this nexus sees changed.
+    pub fn luns_changed(&mut self, nexus: Nexus) {
+        self.attend(nexus, Condition::LUNS);
     }
 
-    /// Mode parameters go back to their defaults, the unit starts, and every nexus is told.
-    pub fn reset(&mut self, cause: Reset) {
+    /// Mode parameters go back to their defaults, the unit starts, tasks are aborted, and every
+    /// nexus is told. The caller waits for the tasks that it returns.
+    pub fn reset(&mut self, cause: Reset, by: Option<Nexus>) -> Vec<u32> {
+        let by = by.unwrap_or(Nexus(u32::MAX));
+        let running = self.tasks.abort(by, |_, _| true, None);
         self.values = Values::default();
         self.stopped = false;
-        self.attentions.establish_all(cause.into());
-        self.dirty = true;
+        self.attend_all(cause.into(), None);
+        running
     }
 
-    /// An initiator went away; whoever has this number next is told.
-    pub fn nexus_lost(&mut self, nexus: Nexus) {
-        self.attentions.establish(nexus, Condition::NEXUS_LOSS);
-        self.dirty = true;
+    /// The machine behind a nexus was powered on anew: for it, and for it alone, it is as if the unit
+    /// had been, as far as a shared unit can be.
+    pub fn nexus_reset(&mut self, nexus: Nexus, cause: Condition) -> Vec<u32> {
+        let running = self.tasks.abort(nexus, |of, _| of == nexus, None);
+        self.lose_nexus(nexus);
+        if self.nexuses.iter().count() == 1 {
+            // Nobody else would notice.
+            self.values = Values::default();
+            self.stopped = false;
+        }
+        self.attend(nexus, cause);
+        running
     }
+
+    /// The owner takes all reservations away.
+    pub fn clear_reservations(&mut self) {}
 
     /// Each write has to be durable when it ends, since an initiator cleared WCE. A volume without
     /// a volatile cache needs nothing said.
@@ -259,55 +350,73 @@ impl Unit {
     pub(crate) fn caches_writes(&self) -> bool {
         self.facts.write_cache && !self.values.write_cache_off
     }
-}
 
-/// TEST UNIT READY. That the medium can be reached at all is known to the backend alone, which
-/// answers each operation with it; here a unit is ready unless it was stopped.
-pub(crate) fn test_unit_ready(unit: &mut Unit, _call: &mut Call<'_>) -> Result<Verdict, Sense> {
-    if unit.facts.blocks.0 == 0 {
-        return Err(Sense::MEDIUM_NOT_PRESENT);
+    /// The caller's tag of a task whose [`Verdict::Wait`] is over.
+    pub fn woken(&mut self) -> Option<u32> {
+        self.tasks.woken()
     }
-    Ok(Verdict::Respond(Response::GOOD))
-}
 
-/// START STOP UNIT, SBC-3. Stopping flushes first, unless NO_FLUSH says not to. IMMED is accepted;
-/// the answer comes when the work is done, which promises more.
-pub(crate) fn start_stop_unit(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict, Sense> {
-    let stopped = !call.cdb.bit(4, 0);
-    let no_flush = call.cdb.bit(4, 2);
-    if unit.stopped != stopped {
-        unit.stopped = stopped;
-        unit.dirty = true;
+    /// Whether [`Unit::woken`] has something to say.
+    pub fn has_woken(&self) -> bool {
+        self.tasks.has_woken()
     }
-    if stopped && !no_flush {
-        return Ok(Verdict::Medium(Plan::one(Operation::Flush)));
+
+    /// The response of a command whose plan ended so. The caller fills in `data_out` from the plan
+    /// where its transport counts residuals.
+    pub fn finish(&mut self, task: TaskKey, status: Status) -> Ending {
+        let response = match sense_of(status) {
+            None => Response::GOOD,
+            Some(sense) => Response::check(sense, Format::Fixed),
+        };
+        self.end(task, response)
     }
-    Ok(Verdict::Respond(Response::GOOD))
-}
 
-/// PREVENT ALLOW MEDIUM REMOVAL, SBC-3: the medium cannot be removed in any case.
-pub(crate) fn prevent_allow(_unit: &mut Unit, _call: &mut Call<'_>) -> Result<Verdict, Sense> {
-    Ok(Verdict::Respond(Response::GOOD))
-}
+    /// The response of a [`Work`] that ended so.
+    pub fn finish_work(&mut self, task: TaskKey, result: Result<(), Sense>, data_out: u64) -> Ending {
+        let response = match result {
+            Ok(()) => Response { data_out, ..Response::GOOD },
+            Err(sense) => Response { data_out, ..Response::check(sense, Format::Fixed) },
+        };
+        if let Some((nexus, id)) = self.tasks.owner(task)
+            && self.journal.find(nexus, id).is_some()
+        {
+            // From its note a successor would go on; from its answer it knows that there is no more
+            // to do.
+            self.journal.put(nexus, id, Note::of(&response));
+            self.dirty = true;
+        }
+        self.end(task, response)
+    }
 
-/// REQUEST SENSE, SPC-4: a pending condition is told, and thereby cleared, as parameter data.
-pub(crate) fn request_sense(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict, Sense> {
-    let sense = match unit.tell(call.nexus) {
-        Some(sense) => sense,
-        None if unit.stopped => Sense::NOT_READY_INITIALIZING_COMMAND_REQUIRED,
-        None => Sense::NO_ADDITIONAL_SENSE_INFORMATION,
-    };
-    Ok(reply_sense(call, sense))
-}
+    /// What a [`Verdict::Settle`] waited for has happened; `durable` is false if the state could not
+    /// be made so.
+    pub fn finish_settled(&mut self, task: TaskKey, response: Response, durable: bool) -> Ending {
+        if durable {
+            return self.end(task, response);
+        }
+        self.end(task, Response::check(Sense::INTERNAL_TARGET_FAILURE, Format::Fixed))
+    }
 
-/// REQUEST SENSE chooses the layout itself, by its DESC bit.
-pub(crate) fn reply_sense(call: &mut Call<'_>, sense: Sense) -> Verdict {
-    let format = if call.cdb.bit(1, 0) { Format::Descriptor } else { Format::Fixed };
-    call.reply(usize::from(call.cdb.byte(4)), &sense.encode(format))
+    pub(crate) fn end(&mut self, task: TaskKey, response: Response) -> Ending {
+        match self.tasks.leave(task) {
+            None => Ending::Respond(Response { format: self.values.format(), ..response }),
+            Some(Abort::Own) => Ending::Aborted,
+            Some(Abort::Other) => Ending::Respond(Response::of_status(status::TASK_ABORTED)),
+        }
+    }
+
+    /// A [`Work`] is about to write what it has read: see [`Work::note`]. The state is to be stored
+    /// before the operation is started.
+    pub fn note_begun(&mut self, task: TaskKey, note: u32) {
+        if let Some((nexus, id)) = self.tasks.owner(task) {
+            self.journal.put(nexus, id, Note::Begun(note));
+            self.dirty = true;
+        }
+    }
 }
 
 /// How the backend's ends are told to an initiator.
-fn sense_of(status: Status) -> Option<Sense> {
+pub(crate) fn sense_of(status: Status) -> Option<Sense> {
     match status {
         Status::Good => None,
         Status::MediumRead => Some(Sense::UNRECOVERED_READ_ERROR),

@@ -122,9 +122,9 @@ fn a_long_cdb_is_kept_to_32_bytes() {
 fn data_is_limited_to_what_the_command_moves() {
     let mut posted = post(&header(), &[51], &[108, 100, 200, 300]);
     let mut task = parsed(&mut posted);
-    assert_eq!(task.data_bytes(&posted.chain), 600);
+    assert_eq!(task.offered(), 600);
     assert!(!task.limit_data_in(&mut posted.chain, 601));
-    assert_eq!(task.data_bytes(&posted.chain), 600);
+    assert_eq!(task.offered(), 600);
     for bytes in [600, 450, 300, 120, 100, 7, 0] {
         assert!(task.limit_data_in(&mut posted.chain, bytes));
         assert_eq!(request::total(task.data_in(&posted.chain)), bytes);

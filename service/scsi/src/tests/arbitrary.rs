@@ -4,9 +4,9 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 use request::{Blocks, Discard, Operation};
 
-use super::{command, facts};
+use super::{NEXUS, command, facts, run_command};
 use crate::{
-    Nexus, PARAMETERS_MAX_BYTES, State, TRANSFER_MAX_BYTES, Unit, Verdict, no_unit, rows, well_known,
+    PARAMETERS_MAX_BYTES, Profile, Status, TRANSFER_MAX_BYTES, Unit, Verdict, no_unit, rows, well_known,
 };
 
 /// A CDB that has a row, with few bits set, so that most are not refused at the door.
@@ -42,8 +42,8 @@ fn any_unit() -> impl Strategy<Value = Unit> {
             facts.read_only = read_only;
             facts.write_cache = write_cache;
             facts.discard = thin.then_some(Discard { granularity: Blocks(1), zeroes: false });
-            let mut unit = Unit::new(facts);
-            let _ = unit.execute(&command(Nexus(0), &[0; 6]), None, &mut Vec::new());
+            let mut unit = super::attached(facts);
+            let _ = super::response(&mut unit, NEXUS, &[0; 6]);
             unit
         },
     )
@@ -55,6 +55,7 @@ fn within(unit: &Unit, operation: Operation) {
         Operation::Read(extent) => assert!(extent.len_bytes() <= TRANSFER_MAX_BYTES),
         Operation::Flush => {}
         Operation::Write { extent, .. }
+        | Operation::WriteAtomic { extent, .. }
         | Operation::WriteZeroes { extent, .. }
         | Operation::WriteSame { extent, .. }
         | Operation::Discard(extent) => {
@@ -76,19 +77,19 @@ proptest! {
     ) {
         for cdb in &cdbs {
             let mut out = Vec::new();
-            let command = command(Nexus(0), cdb);
-            let mut verdict = unit.execute(&command, None, &mut out);
-            if let Verdict::Parameters(bytes) = verdict {
+            let asked = unit.execute(&command(NEXUS, cdb), None, &mut out);
+            if let Verdict::Parameters(bytes) = asked.verdict {
                 prop_assert!(bytes <= PARAMETERS_MAX_BYTES && bytes > 0);
-                verdict = unit.execute(&command, Some(&list[..list.len().min(bytes)]), &mut out);
             }
+            let _ = unit.finish(asked.task, Status::Good);
+            out.clear();
+            let verdict = run_command(&mut unit, &command(NEXUS, cdb), Some(&list), &mut out);
             match verdict {
                 Verdict::Respond(response) => {
                     prop_assert_eq!(response.sense.is_some(), response.status == 0x02);
                     prop_assert!(response.status == 0x00 || out.is_empty());
                     prop_assert!(out.len() < 1024);
                 }
-                Verdict::Parameters(_) => prop_assert!(false, "asked twice"),
                 Verdict::Medium(plan) => {
                     prop_assert!(out.is_empty());
                     prop_assert!(plan.data_in() == 0 || plan.data_out() == 0);
@@ -99,9 +100,11 @@ proptest! {
                     }
                     prop_assert!((1..=256).contains(&count));
                 }
+                other => prop_assert!(false, "{other:?}"),
             }
             let state = unit.state();
-            prop_assert_eq!(State::decode(&state.encode()), Some(state));
+            let restored = Unit::restore(unit.facts().clone(), *unit.profile(), &state);
+            prop_assert_eq!(restored.state(), state);
         }
     }
 
@@ -109,24 +112,32 @@ proptest! {
     fn any_command_to_no_unit_is_answered(cdb in any_cdb()) {
         for ask in [no_unit, well_known] {
             let mut out = Vec::new();
-            prop_assert!(matches!(ask(&command(Nexus(0), &cdb), &mut out), Verdict::Respond(_)));
+            prop_assert!(matches!(ask(&command(NEXUS, &cdb), &mut out), Verdict::Respond(_)));
             prop_assert!(out.len() < 1024);
         }
     }
 
     #[test]
-    fn any_stored_state_is_a_unit(bytes in proptest::array::uniform32(any::<u8>())) {
-        let mut stored = [0; crate::STATE_BYTES];
-        for (at, byte) in stored.iter_mut().enumerate() {
-            *byte = bytes[at % 32];
+    fn any_stored_state_is_a_unit(
+        version in 0..4u32,
+        noise in proptest::collection::vec((0..40u16, proptest::collection::vec(any::<u8>(), 0..100)), 0..6),
+        cut in 0..600usize,
+    ) {
+        let mut stored = Vec::from(version.to_le_bytes());
+        for (tag, bytes) in noise {
+            stored.extend_from_slice(&tag.to_le_bytes());
+            stored.extend_from_slice(&u32::try_from(bytes.len()).unwrap().to_le_bytes());
+            stored.extend_from_slice(&bytes);
         }
-        stored[..4].copy_from_slice(&[1, 0, 0, 0]);
-        let mut unit = Unit::restore(facts(), &State::decode(&stored).unwrap());
-        // Each pending condition is told once, and then commands run: there are seven.
-        let ready = (0..8).any(|_| {
-            let told = super::response(&mut unit, Nexus(5), &[0; 6]);
+        stored.truncate(cut);
+        let mut unit = Unit::restore(facts(), Profile::default(), &stored);
+        let nexus = unit.attach(super::peer(0)).unwrap();
+        // Each pending condition is told once, and then commands run.
+        let ready = (0..20).any(|_| {
+            let told = super::response(&mut unit, nexus, &[0; 6]);
             told.sense.is_none_or(|sense| sense.key as u8 != 0x6)
         });
         prop_assert!(ready);
+        prop_assert_eq!(Unit::restore(facts(), Profile::default(), &unit.state()).state(), unit.state());
     }
 }

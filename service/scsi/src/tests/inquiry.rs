@@ -157,7 +157,7 @@ fn read_capacity_of_the_very_large_and_the_empty() {
     assert_eq!(data(&mut large, &sixteen)[..8], [0, 0, 0, 1, 0, 0, 0, 0]);
     let mut empty = facts();
     empty.blocks = Blocks(0);
-    let mut empty = crate::Unit::new(empty);
+    let mut empty = super::attached(empty);
     let _ = super::answer(&mut empty, super::NEXUS, &[0; 6]);
     assert_eq!(failure(&mut empty, &ten), (0x2, 0x3a, 0x00));
     assert_eq!(failure(&mut empty, &[0; 6]), (0x2, 0x3a, 0x00));

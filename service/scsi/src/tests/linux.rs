@@ -3,12 +3,12 @@
 use alloc::vec::Vec;
 use request::{Operation, Status};
 
-use super::{NEXUS, codes, command, data, facts, plan, response, with_list};
-use crate::{Unit, Verdict, no_unit};
+use super::{NEXUS, codes, command, data, ended, facts, plan, response, with_list};
+use crate::{Verdict, no_unit};
 
 #[test]
 fn probe_mount_write_trim() {
-    let mut unit = Unit::new(facts());
+    let mut unit = super::attached(facts());
     // scsi_probe_lun: 36 bytes first, then as many as the unit says.
     assert_eq!(data(&mut unit, &[0x12, 0, 0, 0, 36, 0])[4], 91);
     assert_eq!(data(&mut unit, &[0x12, 0, 0, 0, 96, 0]).len(), 96);
@@ -42,14 +42,17 @@ fn probe_mount_write_trim() {
     // A filesystem: read, write, flush, FUA write, trim.
     assert_eq!(plan(&mut unit, &[0x28, 0, 0, 0, 0, 0, 0, 0, 8, 0]).data_in(), 4096);
     assert_eq!(plan(&mut unit, &[0x2a, 0x08, 0, 0, 8, 0, 0, 0, 8, 0]).data_out(), 4096);
-    assert_eq!(unit.finish(NEXUS, Status::Good).status, 0x00);
+    assert_eq!(ended(&mut unit, &[0x2a, 0x08, 0, 0, 8, 0, 0, 0, 8, 0], Status::Good).status, 0x00);
     assert_eq!(plan(&mut unit, &[0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0]).next(), Some(Operation::Flush));
     let trim = [0, 22, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0x08, 0, 0, 0, 0, 0];
     let verdict = with_list(&mut unit, NEXUS, &[0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0], &trim);
     let Verdict::Medium(mut plan) = verdict else { panic!() };
     assert!(matches!(plan.next(), Some(Operation::Discard(extent)) if extent.count().0 == 0x800));
     // The store is full: what sd turns into ENOSPC.
-    assert_eq!(codes(&unit.finish(NEXUS, Status::NoSpace)), (0x7, 0x27, 0x07));
+    assert_eq!(
+        codes(&ended(&mut unit, &[0x2a, 0, 0, 0, 8, 0, 0, 0, 8, 0], Status::NoSpace)),
+        (0x7, 0x27, 0x07)
+    );
 }
 
 /// `echo "write through" > /sys/class/scsi_disk/…/cache_type` (cache_type_store).

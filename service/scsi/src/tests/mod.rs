@@ -4,20 +4,26 @@ mod arbitrary;
 mod attentions;
 mod document;
 mod inquiry;
+mod journal;
 mod linux;
 mod medium;
 mod mode;
+mod nexuses;
 mod provisioning;
 mod report;
 mod rows;
 mod sense;
 mod states;
+mod task_set;
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use request::{Blocks, Discard, Facts, Identity, Operation};
+use request::{Blocks, Discard, Facts, Identity, Operation, Status};
 
-use crate::{Command, Nexus, Plan, Response, Sense, Unit, Verdict};
+use crate::{
+    Attribute, Command, Ending, Nexus, Peer, Plan, PortId, Profile, Response, Sense, TransportId, Unit,
+    Verdict,
+};
 
 pub(super) const NEXUS: Nexus = Nexus(0);
 pub(super) const OTHER: Nexus = Nexus(1);
@@ -45,9 +51,22 @@ pub(super) fn facts() -> Facts {
     }
 }
 
+/// The controller of a VM, by the one target port.
+pub(super) fn peer(number: u8) -> Peer {
+    Peer { initiator: TransportId::sas([0x32, 0, 0, 0, 0, 0, 0, number]), port: PortId(1) }
+}
+
+/// A unit as after power on, with NEXUS and OTHER attached.
+pub(super) fn attached(facts: Facts) -> Unit {
+    let mut unit = Unit::new(facts, Profile::default());
+    assert_eq!(unit.attach(peer(0)), Some(NEXUS));
+    assert_eq!(unit.attach(peer(1)), Some(OTHER));
+    unit
+}
+
 /// A unit whose attentions were told to both initiators.
 pub(super) fn unit(facts: Facts) -> Unit {
-    let mut unit = Unit::new(facts);
+    let mut unit = attached(facts);
     for nexus in [NEXUS, OTHER] {
         let response = response(&mut unit, nexus, &[0; 6]);
         assert_eq!(response.sense.map(|sense| (sense.asc, sense.ascq)), Some((0x29, 0x00)));
@@ -57,13 +76,59 @@ pub(super) fn unit(facts: Facts) -> Unit {
 }
 
 pub(super) fn command(nexus: Nexus, cdb: &[u8]) -> Command<'_> {
-    Command { nexus, cdb, luns: &[0, 1, 256] }
+    Command {
+        nexus,
+        tag: 7,
+        task: None,
+        id: 70,
+        attribute: Attribute::Simple,
+        cdb,
+        luns: &[0, 1, 256],
+        data_out: 0,
+        resumed: false,
+        clock_millis: 1_763_840_000_000,
+        neighbours: None,
+    }
+}
+
+/// Runs a command, giving it a parameter list if it asks for one, until it ends or has to work on
+/// the medium; that work ends well at once.
+pub(super) fn run_command(
+    unit: &mut Unit,
+    command: &Command<'_>,
+    list: Option<&[u8]>,
+    out: &mut Vec<u8>,
+) -> Verdict {
+    let before = unit.tasks();
+    let mut outcome = unit.execute(command, None, out);
+    if let (Verdict::Parameters(bytes), Some(list)) = (&outcome.verdict, list) {
+        let offered = &list[..list.len().min(*bytes)];
+        let again = Command { task: Some(outcome.task), ..*command };
+        outcome = unit.execute(&again, Some(offered), out);
+        assert!(!matches!(outcome.verdict, Verdict::Parameters(_)), "{:02x?}: asked twice", command.cdb);
+    }
+    match outcome.verdict {
+        Verdict::Respond(_) | Verdict::Aborted(_) => {}
+        Verdict::Work(_) => {
+            let _ = unit.finish_work(outcome.task, Ok(()), 0);
+        }
+        _ => {
+            let _ = unit.finish(outcome.task, Status::Good);
+        }
+    }
+    assert_eq!(unit.tasks(), before, "{:02x?}", command.cdb);
+    outcome.verdict
+}
+
+/// A command without a parameter list.
+pub(super) fn run(unit: &mut Unit, nexus: Nexus, cdb: &[u8]) -> Verdict {
+    run_command(unit, &command(nexus, cdb), None, &mut Vec::new())
 }
 
 /// A command that is answered at once, with its data.
 pub(super) fn answer(unit: &mut Unit, nexus: Nexus, cdb: &[u8]) -> (Response, Vec<u8>) {
     let mut out = Vec::new();
-    match unit.execute(&command(nexus, cdb), None, &mut out) {
+    match run_command(unit, &command(nexus, cdb), None, &mut out) {
         Verdict::Respond(response) => (response, out),
         other => panic!("{cdb:02x?}: {other:?}"),
     }
@@ -94,7 +159,7 @@ pub(super) fn codes(response: &Response) -> (u8, u8, u8) {
 }
 
 pub(super) fn plan(unit: &mut Unit, cdb: &[u8]) -> Plan {
-    match unit.execute(&command(NEXUS, cdb), None, &mut Vec::new()) {
+    match run(unit, NEXUS, cdb) {
         Verdict::Medium(plan) => plan,
         other => panic!("{cdb:02x?}: {other:?}"),
     }
@@ -104,12 +169,10 @@ pub(super) fn operations(unit: &mut Unit, cdb: &[u8]) -> Vec<Operation> {
     plan(unit, cdb).collect()
 }
 
-/// A command with a parameter list: what it asks for, then what it says to the list.
+/// A command with a parameter list: what it says to the list.
 pub(super) fn with_list(unit: &mut Unit, nexus: Nexus, cdb: &[u8], list: &[u8]) -> Verdict {
     let mut out = Vec::new();
-    let asked = unit.execute(&command(nexus, cdb), None, &mut out);
-    assert!(matches!(asked, Verdict::Parameters(_)), "{asked:?}");
-    let verdict = unit.execute(&command(nexus, cdb), Some(list), &mut out);
+    let verdict = run_command(unit, &command(nexus, cdb), Some(list), &mut out);
     assert!(out.is_empty());
     verdict
 }
@@ -118,5 +181,15 @@ pub(super) fn refused(verdict: Verdict) -> (u8, u8, u8) {
     match verdict {
         Verdict::Respond(response) => codes(&response),
         other => panic!("{other:?}"),
+    }
+}
+
+/// The response of a task whose one operation ended so.
+pub(super) fn ended(unit: &mut Unit, cdb: &[u8], status: Status) -> Response {
+    let outcome = unit.execute(&command(NEXUS, cdb), None, &mut Vec::new());
+    assert!(matches!(outcome.verdict, Verdict::Medium(_)), "{cdb:02x?}: {outcome:?}");
+    match unit.finish(outcome.task, status) {
+        Ending::Respond(response) => response,
+        Ending::Aborted => panic!("nobody aborted it"),
     }
 }

@@ -131,7 +131,7 @@ fn writes_are_durable_while_the_write_cache_is_off() {
     set_write_cache(&mut unit, true);
     assert!(!fua(operations(&mut unit, &write)));
     set_write_cache(&mut unit, false);
-    unit.reset(Reset::LogicalUnit);
+    unit.reset(Reset::LogicalUnit, None);
     let _ = response(&mut unit, NEXUS, &[0; 6]);
     assert!(!fua(operations(&mut unit, &write)));
 }
@@ -171,7 +171,9 @@ fn descriptor_sense_data_by_mode_select_10() {
     let refusal = response(&mut unit, NEXUS, &[0xff; 16]);
     assert_eq!(&refusal.sense_data().unwrap()[..], [0x72, 0x05, 0x20, 0x00, 0, 0, 0, 0]);
     assert_eq!(
-        &unit.finish(NEXUS, request::Status::NoSpace).sense_data().unwrap()[..4],
+        &super::ended(&mut unit, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], request::Status::NoSpace)
+            .sense_data()
+            .unwrap()[..4],
         [0x72, 0x07, 0x27, 0x07]
     );
     // REQUEST SENSE has its own bit.

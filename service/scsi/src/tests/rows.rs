@@ -1,6 +1,4 @@
-use alloc::vec::Vec;
-
-use super::{NEXUS, command, facts};
+use super::{NEXUS, facts, run};
 use crate::{Unit, Verdict, rows};
 
 /// A unit on which no attention waits, made anew so that START STOP UNIT has no successor.
@@ -50,7 +48,7 @@ fn every_bit_outside_the_usage_mask_is_refused_with_its_place() {
                     cdb[1] = action;
                 }
                 cdb[byte] |= 1 << bit;
-                let verdict = fresh().execute(&command(NEXUS, &cdb), None, &mut Vec::new());
+                let verdict = run(&mut fresh(), NEXUS, &cdb);
                 let Verdict::Respond(response) = verdict else { panic!("{} {byte}.{bit}", row.name) };
                 let sense = response.sense_data().unwrap();
                 let place = [0x24, 0x00, 0, 0xc8 | bit, 0x00, byte as u8];
@@ -68,17 +66,17 @@ fn every_bit_inside_the_usage_mask_is_let_through() {
         let mut unit = fresh();
         let mut cdb = [0; 16];
         cdb[..row.usage.len()].copy_from_slice(row.usage);
-        let found = crate::rows::find(&cdb, unit.facts()).unwrap();
+        let found = crate::rows::find(&cdb, &unit).unwrap();
         assert_eq!(found.name, row.name);
         assert!(found.check(&crate::cdb::Cdb::new(&cdb)).is_ok(), "{}", row.name);
-        let _ = unit.execute(&command(NEXUS, &cdb), None, &mut Vec::new());
+        let _ = run(&mut unit, NEXUS, &cdb);
     }
 }
 
 #[test]
 fn the_highest_wrong_bit_of_the_first_wrong_byte_is_named() {
     let mut unit = fresh();
-    let verdict = unit.execute(&command(NEXUS, &[0x00, 0, 0x28, 0xff, 0, 0]), None, &mut Vec::new());
+    let verdict = run(&mut unit, NEXUS, &[0x00, 0, 0x28, 0xff, 0, 0]);
     let Verdict::Respond(response) = verdict else { panic!() };
     assert_eq!(&response.sense_data().unwrap()[15..], [0xcd, 0x00, 0x02]);
 }
@@ -90,7 +88,7 @@ fn operation_codes_without_a_row_and_cdbs_cut_short() {
         let known = rows().iter().any(|row| row.opcode == opcode);
         let mut cdb = [0; 16];
         cdb[0] = opcode;
-        let verdict = unit.execute(&command(NEXUS, &cdb), None, &mut Vec::new());
+        let verdict = run(&mut unit, NEXUS, &cdb);
         let refused = matches!(verdict, Verdict::Respond(response)
             if response.sense.is_some_and(|sense| sense.asc == 0x20));
         assert_eq!(refused, !known, "{opcode:02x}");
@@ -100,9 +98,9 @@ fn operation_codes_without_a_row_and_cdbs_cut_short() {
     }
     for row in rows() {
         let cut = &row.usage[..row.usage.len() - 1];
-        let verdict = unit.execute(&command(NEXUS, cut), None, &mut Vec::new());
+        let verdict = run(&mut unit, NEXUS, cut);
         assert_eq!(super::refused(verdict), (0x5, 0x24, 0x00), "{}", row.name);
     }
-    let none = unit.execute(&command(NEXUS, &[]), None, &mut Vec::new());
+    let none = run(&mut unit, NEXUS, &[]);
     assert_eq!(super::refused(none), (0x5, 0x20, 0x00));
 }

@@ -1,6 +1,6 @@
 use request::Status;
 
-use super::{NEXUS, facts, unit};
+use super::{facts, unit};
 use crate::{Format, Sense, status};
 
 #[test]
@@ -47,7 +47,7 @@ fn every_end_of_a_backend_has_its_sense() {
     assert_eq!(expected.map(|(status, _)| status), Status::ALL);
     let mut unit = unit(facts());
     for (end, codes) in expected {
-        let response = unit.finish(NEXUS, end);
+        let response = super::ended(&mut unit, &[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0], end);
         assert_eq!(response.sense.map(|sense| (sense.key as u8, sense.asc, sense.ascq)), codes);
         assert_eq!(response.status, if codes.is_some() { 0x02 } else { 0x00 });
     }

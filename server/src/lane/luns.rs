@@ -1,0 +1,237 @@
+//! LUNs come, go and change: of controllers, and of everybody else who sees the same volume.
+
+use control::Problem;
+use control::site::{PathState, SlotId};
+use control::step::{Device as DeviceSpec, SlotSpec, VolumeSpec};
+use scsi::{Condition, Nexus, PortId, PortName, TargetPort};
+use virtio_scsi::{Event, Happening};
+
+use super::Lane;
+use super::device::{Device, LUNS_MAX, Lun};
+use super::objects::Use;
+use super::unit::{Left, peer_of_slot, profile_of, sas_address, state_of};
+
+impl Lane {
+    /// A controller becomes a nexus of the volume's unit, by a target port of its own.
+    pub(super) fn join_unit(
+        &mut self,
+        slot: &SlotId,
+        volume: u32,
+        left: Left,
+        port_id: u16,
+        path: PathState,
+    ) -> Result<Nexus, Problem> {
+        self.volumes.make_unit(volume, left)?;
+        let name = slot.to_string();
+        let Some(logical) = self.volumes.unit(volume) else {
+            return Err(Problem::failed("the volume has no unit").at(name));
+        };
+        logical.set_port(TargetPort {
+            id: PortId(port_id),
+            group: port_id,
+            name: PortName::Sas(sas_address(&name, "/target")),
+            state: state_of(path),
+        });
+        let nexus = logical.unit.attach(peer_of_slot(&name, port_id)).ok_or_else(|| {
+            Problem::conflict(format!("a volume has at most {} initiators at a time", scsi::NEXUS_MAX))
+                .at(name.clone())
+                .hint("detach it from another slot, or end iSCSI sessions")
+        })?;
+        self.volumes.dirty(volume);
+        Ok(nexus)
+    }
+
+    /// A controller is a nexus of the volume's unit no longer.
+    pub(super) fn leave_unit_of_slot(&mut self, spec: &SlotSpec, volume: u32) {
+        let DeviceSpec::VirtioScsi { port_id, .. } = &spec.device else { return };
+        let peer = peer_of_slot(&spec.id.to_string(), *port_id);
+        if let Some(logical) = self.volumes.unit(volume) {
+            let found = logical.unit.nexuses().find(|(_, there)| **there == peer).map(|(nexus, _)| nexus);
+            if let Some(nexus) = found {
+                let _ = logical.unit.detach(nexus);
+            }
+            logical.remove_port(PortId(*port_id));
+            self.volumes.dirty(volume);
+            if !self.wakers.contains(&volume) {
+                self.wakers.push(volume);
+            }
+        }
+    }
+
+    /// Modes of units that a worker of an earlier release kept with the controller.
+    pub(super) fn take_bequest(&mut self, index: u32) {
+        let Some(Some(slot)) = self.slots.get_mut(index as usize) else { return };
+        let Device::Scsi(device) = &mut slot.device else { return };
+        let view = std::rc::Rc::clone(&device.view);
+        for (lun, state) in std::mem::take(&mut device.bequest) {
+            if let Some((volume, _)) = view.find(lun)
+                && let Some(logical) = self.volumes.unit(volume)
+            {
+                logical.unit.inherit(&state);
+                self.volumes.dirty(volume);
+            }
+        }
+    }
+
+    /// The machine behind a slot was powered on anew.
+    pub(super) fn reset_nexuses(&mut self, index: u32) {
+        let Some(Some(slot)) = self.slots.get_mut(index as usize) else { return };
+        let Device::Scsi(device) = &slot.device else { return };
+        let view = std::rc::Rc::clone(&device.view);
+        for (_, volume, nexus) in &view.units {
+            if let Some(logical) = self.volumes.unit(*volume) {
+                // What it still has at the disks ends into memory that is held for it.
+                let _ = logical.unit.nexus_reset(*nexus, Condition::POWER_ON);
+                self.volumes.dirty(*volume);
+                if !self.wakers.contains(volume) {
+                    self.wakers.push(*volume);
+                }
+            }
+        }
+    }
+
+    /// Hot-plug: the guest is told, and finds the LUN.
+    pub fn attach_lun(&mut self, id: &SlotId, spec: Use) -> Result<(), Problem> {
+        let number = spec.lun;
+        let Some(index) = self.find_slot(id) else {
+            return Err(Problem::failed(format!("there is no slot `{id}`")));
+        };
+        let Some(Device::Scsi(device)) = self.slots[index as usize].as_ref().map(|slot| &slot.device) else {
+            return Err(Problem::invalid(format!("`{id}` is no SCSI controller"))
+                .hint("LUNs go to slots of model virtio-scsi"));
+        };
+        if device.luns().len() >= LUNS_MAX {
+            return Err(Problem::invalid(format!(
+                "a controller has at most {LUNS_MAX} LUNs in this release"
+            ))
+            .at(id.to_string())
+            .hint("add another slot of model virtio-scsi"));
+        }
+        if let Some(there) = device.luns().get(&number)
+            && self.volumes.get(there.volume).is_some_and(|volume| volume.spec.name == spec.spec.name)
+        {
+            return Ok(());
+        }
+        let volume = self.volumes.open(&spec.spec, false)?;
+        let joined = match &self.slots[index as usize].as_ref().map(|slot| slot.spec.device.clone()) {
+            Some(DeviceSpec::VirtioScsi { port_id, path, .. }) => {
+                self.join_unit(id, volume, spec.left, *port_id, *path)
+            }
+            _ => Err(Problem::failed("the slot is no controller").at(id.to_string())),
+        };
+        let nexus = match joined {
+            Ok(nexus) => nexus,
+            Err(problem) => {
+                self.volumes.close(volume);
+                return Err(problem);
+            }
+        };
+        if let Some(slot) = self.slots[index as usize].as_mut()
+            && let Device::Scsi(device) = &mut slot.device
+        {
+            device.insert(number, Lun { volume, nexus });
+        }
+        self.luns_changed(index, number, Happening::Added);
+        Ok(())
+    }
+
+    /// Hot-unplug: requests under way end, the guest is told that the LUN is gone.
+    pub fn detach_lun(&mut self, id: &SlotId, number: u16) -> Result<(), Problem> {
+        let Some(index) = self.find_slot(id) else { return Ok(()) };
+        let removed = match self.slots[index as usize].as_mut().map(|slot| &mut slot.device) {
+            Some(Device::Scsi(device)) => device.remove(number),
+            _ => None,
+        };
+        if let Some(lun) = removed {
+            if let Some(spec) = self.slots[index as usize].as_ref().map(|slot| slot.spec.clone()) {
+                self.leave_unit_of_slot(&spec, lun.volume);
+            }
+            self.volumes.close(lun.volume);
+            self.luns_changed(index, number, Happening::Removed);
+        }
+        Ok(())
+    }
+
+    fn luns_changed(&mut self, index: u32, number: u16, happening: Happening) {
+        let Some(Some(slot)) = self.slots.get_mut(index as usize) else { return };
+        let mut others = Vec::new();
+        if let Device::Scsi(device) = &mut slot.device {
+            others =
+                device.luns().iter().filter(|(other, _)| **other != number).map(|(_, lun)| *lun).collect();
+            if slot.link.is_connected() {
+                device.events.post(Event { target: 0, lun: number, happening });
+            }
+            device.dirty = true;
+        }
+        for lun in others {
+            if let Some(logical) = self.volumes.unit(lun.volume) {
+                logical.unit.luns_changed(lun.nexus);
+                self.volumes.dirty(lun.volume);
+            }
+        }
+        let Some(Some(slot)) = self.slots.get_mut(index as usize) else { return };
+        slot.link.ledger.model.save(&slot.device.state());
+        self.deliver_events(index);
+    }
+
+    /// A volume of this lane may have grown: its guest is told.
+    pub fn volume_resized(&mut self, spec: &VolumeSpec) {
+        let Some((volume, facts)) = self.volumes.resize(spec) else { return };
+        if let Some(logical) = self.volumes.unit(volume) {
+            logical.unit.resized(facts.clone());
+            self.volumes.dirty(volume);
+        }
+        for index in 0..self.slots.len() as u32 {
+            let Some(Some(slot)) = self.slots.get_mut(index as usize) else { continue };
+            match &mut slot.device {
+                Device::Blk(device) => {
+                    let told = device.volume == volume && device.resized(facts.clone());
+                    if told {
+                        slot.link.notify_config_change();
+                    }
+                }
+                Device::Scsi(_) => self.tell_slot(index, volume, Happening::Capacity),
+                Device::Net(_) => {}
+            }
+        }
+    }
+
+    /// Something about a volume is new, which the driver of a controller should look at.
+    fn tell_slot(&mut self, index: u32, volume: u32, happening: Happening) {
+        let Some(Some(slot)) = self.slots.get_mut(index as usize) else { return };
+        let Device::Scsi(device) = &mut slot.device else { return };
+        let numbers: Vec<u16> =
+            device.luns().iter().filter(|(_, lun)| lun.volume == volume).map(|(number, _)| *number).collect();
+        if numbers.is_empty() {
+            return;
+        }
+        for lun in numbers {
+            device.events.post(Event { target: 0, lun, happening });
+        }
+        device.dirty = true;
+        slot.link.ledger.model.save(&slot.device.state());
+        self.deliver_events(index);
+    }
+
+    /// The owner shows a volume differently, or lets others use it too.
+    pub fn change_volume(&mut self, spec: &VolumeSpec) {
+        let Some(index) = self.volumes.respecify(spec) else { return };
+        if let Some(logical) = self.volumes.unit(index) {
+            logical.unit.set_profile(profile_of(spec));
+            self.volumes.dirty(index);
+        }
+    }
+
+    /// The owner takes all reservations of a volume away. `false`: it is not open here.
+    pub fn clear_reservations(&mut self, name: &str) -> bool {
+        let Some(volume) = self.volumes.find(name) else { return false };
+        let Some(logical) = self.volumes.unit(volume) else { return false };
+        logical.unit.clear_reservations();
+        logical.save();
+        self.volumes.dirty(volume);
+        let Some(tag) = self.requests.take() else { return true };
+        self.requests.get(tag).volume = volume;
+        self.make_durable(volume, tag);
+        true
+    }
+}

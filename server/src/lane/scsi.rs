@@ -1,0 +1,604 @@
+//! SCSI commands in a lane, whoever sent them: from the unit's decision through its disk, or through
+//! a work's steps, to the answer.
+//!
+//! # The way of a command
+//!
+//! ```text
+//!  start_scsi ─► decide ─┬─ answer ──────────────────────────────► ended
+//!                        ├─ plan ────► disk ► … ► finish ────────► ended
+//!                        ├─ machine ─► step ► disk ► step ► … ───► ended
+//!                        ├─ settling ► others end, state durable ► ended
+//!                        └─ held ────► woken ► decide
+//! ```
+//!
+//! `ended` gives the answer to where the command came from: [`Lane::answer_ring`] or the iSCSI
+//! session.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use disk::Data;
+use guest_memory::Memory;
+use request::{Operation, Span, Status, total};
+use scsi::{
+    Abort, At, Attribute, Command, Do, Ending, Function, Managed, Neighbour, Nexus, Place, Plan, Query,
+    Response, Settle, TaskKey, Verdict,
+};
+
+use super::Lane;
+use super::requests::{Origin, Request, Work};
+use super::scratch::{View as Memories, slice, within};
+
+/// The longest CDB in the table of rows, and the longest that is looked at.
+pub const CDB_MAX: usize = 32;
+
+/// What a nexus sees: the LUNs of a controller or of a session.
+#[derive(Debug, Default)]
+pub struct View {
+    /// Ascending, as commands want them.
+    pub numbers: Vec<u16>,
+    /// LUN, volume, and the nexus at its unit.
+    pub units: Vec<(u16, u32, Nexus)>,
+}
+
+impl View {
+    pub fn of(mut units: Vec<(u16, u32, Nexus)>) -> Rc<View> {
+        units.sort_by_key(|(lun, _, _)| *lun);
+        Rc::new(View { numbers: units.iter().map(|(lun, _, _)| *lun).collect(), units })
+    }
+
+    pub fn find(&self, lun: u16) -> Option<(u32, Nexus)> {
+        let at = self.numbers.binary_search(&lun).ok()?;
+        self.units.get(at).map(|(_, volume, nexus)| (*volume, *nexus))
+    }
+}
+
+/// A command, as it came.
+pub struct Arrival<'a> {
+    pub view: &'a Rc<View>,
+    pub nexus: Nexus,
+    pub id: u64,
+    pub attribute: Attribute,
+    pub cdb: &'a [u8],
+    /// A worker that died may have run it.
+    pub resumed: bool,
+    /// The layout of a ring's request.
+    pub front: Option<virtio_scsi::Task>,
+}
+
+/// A command on its way.
+pub struct ScsiTask {
+    view: Rc<View>,
+    nexus: Nexus,
+    id: u64,
+    attribute: Attribute,
+    cdb: [u8; CDB_MAX],
+    cdb_len: usize,
+    resumed: bool,
+    pub front: Option<virtio_scsi::Task>,
+    key: Option<TaskKey>,
+    stage: Stage,
+}
+
+enum Stage {
+    Deciding,
+    /// The unit names it when it may go on.
+    Held,
+    Plan {
+        plan: Plan,
+        data_in: u64,
+        data_out: u64,
+    },
+    Machine {
+        work: Box<dyn scsi::Work>,
+        scratch: Arc<Memory>,
+        noted: Option<u32>,
+    },
+    /// Other tasks have to end first, by their tags; then the state becomes durable.
+    Settling {
+        settle: Settle,
+        writing: bool,
+    },
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Ended {
+    /// `data_in`: bytes at the head of its data-in buffer.
+    Response { response: Response, data_in: u64 },
+    /// Its initiator offered less room than the command moves; nothing was done.
+    Overrun,
+    /// By its own nexus, which wants no status.
+    Aborted,
+    /// Its unit went away.
+    Gone,
+}
+
+impl ScsiTask {
+    pub fn new(arrival: Arrival<'_>) -> Self {
+        let mut cdb = [0; CDB_MAX];
+        let cdb_len = arrival.cdb.len().min(CDB_MAX);
+        cdb[..cdb_len].copy_from_slice(&arrival.cdb[..cdb_len]);
+        Self {
+            view: Rc::clone(arrival.view),
+            nexus: arrival.nexus,
+            id: arrival.id,
+            attribute: arrival.attribute,
+            cdb,
+            cdb_len,
+            resumed: arrival.resumed,
+            front: arrival.front,
+            key: None,
+            stage: Stage::Deciding,
+        }
+    }
+}
+
+impl Request {
+    /// Where the initiator's data of a SCSI command is.
+    fn data_out(&self) -> &[Span] {
+        match &self.work {
+            Work::Scsi(task) => match &task.front {
+                Some(front) => front.data_out(&self.chain),
+                None => &self.out_spans,
+            },
+            _ => &[],
+        }
+    }
+
+    fn data_in(&self) -> &[Span] {
+        match &self.work {
+            Work::Scsi(task) => match &task.front {
+                Some(front) => front.data_in(&self.chain),
+                None => &self.in_spans,
+            },
+            _ => &[],
+        }
+    }
+}
+
+impl Lane {
+    /// A request whose work is a SCSI command goes to its unit.
+    pub(super) fn start_scsi(&mut self, tag: u32) {
+        let mut parameters: Option<Vec<u8>> = None;
+        let mut neighbours: Option<Vec<Option<Neighbour>>> = None;
+        loop {
+            let request = self.requests.get(tag);
+            let offered = total(request.data_out());
+            let Work::Scsi(task) = &mut request.work else { return };
+            let volume = request.volume;
+            let Some(logical) = self.volumes.unit(volume) else {
+                self.end_scsi(tag, Ended::Gone);
+                return;
+            };
+            let command = Command {
+                nexus: task.nexus,
+                tag,
+                task: task.key,
+                id: task.id,
+                attribute: task.attribute,
+                cdb: &task.cdb[..task.cdb_len],
+                luns: &task.view.numbers,
+                data_out: offered,
+                resumed: task.resumed,
+                clock_millis: self.clock_millis,
+                neighbours: neighbours.as_deref(),
+            };
+            self.reply.clear();
+            let outcome = logical.unit.execute(&command, parameters.as_deref(), &mut self.reply);
+            let dirty = logical.unit.take_dirty();
+            task.key = Some(outcome.task);
+            if dirty {
+                self.volumes.dirty(volume);
+            }
+            match outcome.verdict {
+                Verdict::Respond(response) => {
+                    let request = self.requests.get(tag);
+                    let data_in = match &request.memory {
+                        Some(memory) if !self.reply.is_empty() => {
+                            memory.scatter(request.data_in(), &self.reply) as u64
+                        }
+                        _ => 0,
+                    };
+                    self.end_scsi(tag, Ended::Response { response, data_in });
+                    return;
+                }
+                Verdict::Parameters(wanted) => {
+                    assert!(parameters.is_none(), "a command asks for its parameters once");
+                    let mut bytes = vec![0; wanted.min(scsi::PARAMETERS_MAX_BYTES)];
+                    let given = match &request.memory {
+                        Some(memory) => memory.gather(request.data_out(), &mut bytes),
+                        None => 0,
+                    };
+                    bytes.truncate(given);
+                    parameters = Some(bytes);
+                }
+                Verdict::Neighbours(queries) => {
+                    assert!(neighbours.is_none(), "a command asks for its neighbours once");
+                    let view = Rc::clone(&task.view);
+                    neighbours = Some(self.find_neighbours(&view, &queries));
+                }
+                Verdict::Medium(plan) => {
+                    let (data_in, data_out) = (plan.data_in(), plan.data_out());
+                    if !self.make_room(tag, data_in, data_out) {
+                        self.leave_unit(tag);
+                        self.end_scsi(tag, Ended::Overrun);
+                        return;
+                    }
+                    self.set_stage(tag, Stage::Plan { plan, data_in, data_out });
+                    self.advance(tag);
+                    return;
+                }
+                Verdict::Work(work) => {
+                    let Some(scratch) = self.scratch.take() else {
+                        let response = self.refuse_busy(tag);
+                        self.end_scsi(tag, response);
+                        return;
+                    };
+                    self.set_stage(tag, Stage::Machine { work, scratch, noted: None });
+                    self.step_machine(tag, Status::Good);
+                    return;
+                }
+                Verdict::Settle(settle) => {
+                    self.set_stage(tag, Stage::Settling { settle, writing: false });
+                    self.waiting.push(tag);
+                    self.settle(u32::MAX);
+                    return;
+                }
+                Verdict::Wait => {
+                    self.set_stage(tag, Stage::Held);
+                    return;
+                }
+                Verdict::Aborted(abort) => {
+                    let ended = match abort {
+                        Abort::Own => Ended::Aborted,
+                        Abort::Other => Ended::Response {
+                            response: Response::of_status(scsi::status::TASK_ABORTED),
+                            data_in: 0,
+                        },
+                    };
+                    self.end_scsi(tag, ended);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn set_stage(&mut self, tag: u32, stage: Stage) {
+        if let Work::Scsi(task) = &mut self.requests.get(tag).work {
+            task.stage = stage;
+        }
+    }
+
+    /// The task is over for its unit, whatever it would have said.
+    fn leave_unit(&mut self, tag: u32) {
+        let request = self.requests.get(tag);
+        if let Work::Scsi(task) = &request.work
+            && let Some(key) = task.key
+            && let Some(logical) = self.volumes.unit(request.volume)
+        {
+            let _ = logical.unit.finish(key, Status::Aborted);
+        }
+    }
+
+    fn refuse_busy(&mut self, tag: u32) -> Ended {
+        self.leave_unit(tag);
+        Ended::Response { response: Response::of_status(scsi::status::BUSY), data_in: 0 }
+    }
+
+    /// Leaves exactly as much of the initiator's buffers as the command moves. `false`: they are
+    /// smaller.
+    fn make_room(&mut self, tag: u32, data_in: u64, data_out: u64) -> bool {
+        let request = self.requests.get(tag);
+        match &mut request.work {
+            Work::Scsi(task) => match &mut task.front {
+                Some(front) => {
+                    front.limit_data_in(&mut request.chain, data_in)
+                        && (data_out == 0 || front.limit_data_out(&mut request.chain, data_out))
+                }
+                None => {
+                    limit(&mut request.in_spans, data_in)
+                        && (data_out == 0 || limit(&mut request.out_spans, data_out))
+                }
+            },
+            _ => true,
+        }
+    }
+
+    /// What the other units that this nexus sees are to a copy command.
+    fn find_neighbours(&mut self, view: &View, queries: &[Query]) -> Vec<Option<Neighbour>> {
+        let mut found = Vec::with_capacity(queries.len());
+        for query in queries {
+            let mut answer = None;
+            for (_, volume, nexus) in &view.units {
+                if let Some(logical) = self.volumes.unit(*volume)
+                    && let Some(neighbour) = logical.unit.neighbour(query, *nexus)
+                {
+                    answer = Some(Neighbour { at: *volume, ..neighbour });
+                    break;
+                }
+            }
+            found.push(answer);
+        }
+        found
+    }
+
+    /// The next operation of a command's plan.
+    pub(super) fn next_of_plan(&mut self, tag: u32) -> Option<Operation> {
+        match &mut self.requests.get(tag).work {
+            Work::Scsi(task) => match &mut task.stage {
+                Stage::Plan { plan, .. } => plan.next(),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Where the data of a plan's operation is.
+    pub(super) fn plan_spans(request: &Request, operation: Operation) -> &[Span] {
+        match operation {
+            Operation::Read(_) => request.data_in(),
+            Operation::Write { .. } | Operation::WriteAtomic { .. } | Operation::WriteSame { .. } => {
+                request.data_out()
+            }
+            _ => &[],
+        }
+    }
+
+    pub(super) fn is_machine(&mut self, tag: u32) -> bool {
+        match &self.requests.get(tag).work {
+            Work::Scsi(task) => matches!(task.stage, Stage::Machine { .. }),
+            _ => false,
+        }
+    }
+
+    /// One step of a work: until it gives a disk something, or ends.
+    pub(super) fn step_machine(&mut self, tag: u32, last: Status) {
+        let mut last = last;
+        loop {
+            let request = self.requests.get(tag);
+            let Some(memory) = request.memory.clone() else { return };
+            // The spans are read beside the machine, which is written.
+            let (out, into) = (request.data_out().to_vec(), request.data_in().to_vec());
+            let volume = request.volume;
+            let Work::Scsi(task) = &mut request.work else { return };
+            let key = task.key;
+            let Stage::Machine { work, scratch, noted } = &mut task.stage else { return };
+            let mut memories = Memories { memory: &memory, out: &out, into: &into, scratch };
+            match work.next(last, &mut memories) {
+                Do::End { result, data_in, data_out } => {
+                    let scratch = Arc::clone(scratch);
+                    task.stage = Stage::Held;
+                    self.scratch.give_back(scratch);
+                    let ending = match (self.volumes.unit(volume), key) {
+                        (Some(logical), Some(key)) => Some(logical.unit.finish_work(key, result, data_out)),
+                        _ => None,
+                    };
+                    self.unit_changed(volume);
+                    self.end_scsi(tag, ended_as(ending, data_in));
+                    return;
+                }
+                Do::Disk { at, operation, data } => {
+                    let note = work.note();
+                    let begins = note.filter(|_| note != *noted);
+                    *noted = note;
+                    let (source, spans) = match data {
+                        Place::None => (&memory, Vec::new()),
+                        Place::Out(at) => {
+                            (&memory, slice(&out, at, bytes_of(operation, &self.volumes, volume)))
+                        }
+                        Place::In(at) => {
+                            (&memory, slice(&into, at, bytes_of(operation, &self.volumes, volume)))
+                        }
+                        Place::Scratch(at) => {
+                            let len = bytes_of(operation, &self.volumes, volume) as usize;
+                            (&*scratch, within(scratch, at, len).into_iter().collect())
+                        }
+                    };
+                    let source = Arc::clone(source);
+                    if let (Some(note), Some(key), Some(logical)) = (begins, key, self.volumes.unit(volume)) {
+                        logical.unit.note_begun(key, note);
+                        logical.save();
+                    }
+                    let disk = match at {
+                        At::Own => volume,
+                        At::Other(other) => other,
+                    };
+                    if !self.volumes.is_open(disk) {
+                        last = Status::NotReady;
+                        continue;
+                    }
+                    let data = Data { memory: &source, spans: &spans };
+                    self.volumes.submit(self.now, disk, tag, operation, data);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The command's plan has ended.
+    pub(super) fn finish_plan(&mut self, tag: u32, status: Status) {
+        let request = self.requests.get(tag);
+        let volume = request.volume;
+        let Work::Scsi(task) = &request.work else { return };
+        let Stage::Plan { data_in, data_out, .. } = &task.stage else { return };
+        let (data_in, data_out) = (*data_in, *data_out);
+        let Some(key) = task.key else { return };
+        let ending = self.volumes.unit(volume).map(|logical| logical.unit.finish(key, status));
+        let data_in = if status == Status::Good { data_in } else { 0 };
+        let ended = match ended_as(ending, data_in) {
+            Ended::Response { response, data_in } => {
+                Ended::Response { response: Response { data_out, ..response }, data_in }
+            }
+            other => other,
+        };
+        self.unit_changed(volume);
+        self.end_scsi(tag, ended);
+    }
+
+    /// A task left its unit: others may go on.
+    fn unit_changed(&mut self, volume: u32) {
+        if let Some(logical) = self.volumes.unit(volume) {
+            let woken = logical.unit.has_woken();
+            if logical.unit.take_dirty() {
+                self.volumes.dirty(volume);
+            }
+            if woken && !self.wakers.contains(&volume) {
+                self.wakers.push(volume);
+            }
+        }
+    }
+
+    /// Runs what waited for tasks that have ended.
+    pub(super) fn run_woken(&mut self) {
+        while let Some(volume) = self.wakers.pop() {
+            while let Some(tag) = self.volumes.unit(volume).and_then(|logical| logical.unit.woken()) {
+                self.start_scsi(tag);
+            }
+        }
+    }
+
+    /// The answer goes where the command came from, and whoever waited for its end is told.
+    fn end_scsi(&mut self, tag: u32, ended: Ended) {
+        let request = self.requests.get(tag);
+        let volume = request.volume;
+        match request.origin {
+            Origin::Ring { .. } => self.answer_ring(tag, &ended),
+            Origin::Session { connection, task } => {
+                self.requests.give_back(tag);
+                self.answer_session(connection, task, &ended);
+            }
+            Origin::Server => self.requests.give_back(tag),
+        }
+        self.unit_changed(volume);
+        self.settle(tag);
+    }
+
+    /// Task management, asked of one unit: the tags of the tasks that it waits for, or the answer.
+    pub(super) fn manage(&mut self, volume: u32, nexus: Nexus, function: Function) -> Option<Managed> {
+        let managed = self.volumes.unit(volume)?.unit.manage(nexus, function);
+        self.unit_changed(volume);
+        Some(managed)
+    }
+
+    /// Whoever waits for tasks waits no more for this one.
+    pub(super) fn settle(&mut self, ended: u32) {
+        let mut at = 0;
+        while at < self.waiting.len() {
+            let tag = self.waiting[at];
+            let request = self.requests.get(tag);
+            let ready = match &mut request.work {
+                Work::Manage { waits_for } => {
+                    waits_for.retain(|task| *task != ended);
+                    waits_for.is_empty()
+                }
+                Work::Scsi(task) => match &mut task.stage {
+                    Stage::Settling { settle, writing: false } => {
+                        settle.waits_for.retain(|task| *task != ended);
+                        settle.waits_for.is_empty()
+                    }
+                    _ => true,
+                },
+                _ => true,
+            };
+            if !ready {
+                at += 1;
+                continue;
+            }
+            self.waiting.swap_remove(at);
+            self.settled(tag);
+            // Its end may have been what another waited for, so the list is looked through anew.
+            at = 0;
+        }
+    }
+
+    fn settled(&mut self, tag: u32) {
+        let request = self.requests.get(tag);
+        let (volume, origin) = (request.volume, request.origin);
+        match &mut request.work {
+            Work::Manage { .. } => match origin {
+                Origin::Ring { .. } => self.answer_management(tag),
+                Origin::Session { connection, task } => {
+                    self.requests.give_back(tag);
+                    self.session_managed(connection, task);
+                }
+                Origin::Server => self.requests.give_back(tag),
+            },
+            Work::Scsi(task) => {
+                let Stage::Settling { settle, writing } = &mut task.stage else { return };
+                if !settle.persist {
+                    self.end_settled(tag, true);
+                    return;
+                }
+                *writing = true;
+                self.make_durable(volume, tag);
+            }
+            _ => {}
+        }
+    }
+
+    /// The unit's lasting state goes to stable storage, by a thread that may wait.
+    pub(super) fn make_durable(&mut self, volume: u32, tag: u32) {
+        let name = self.volumes.get(volume).map(|open| super::stable::stable_name(&open.spec));
+        let state = self.volumes.unit(volume).map(|logical| logical.unit.persistent());
+        match (name, state) {
+            (Some(name), Some(state)) => self.stable.store(self.index, tag, name, state),
+            _ => self.end_settled(tag, false),
+        }
+    }
+
+    /// The state is on stable storage, or could not be brought there.
+    pub fn made_durable(&mut self, tag: u32, durable: bool) {
+        self.end_settled(tag, durable);
+        self.run_woken();
+    }
+
+    fn end_settled(&mut self, tag: u32, durable: bool) {
+        let request = self.requests.get(tag);
+        let volume = request.volume;
+        let Work::Scsi(task) = &request.work else {
+            // The owner's own wish.
+            self.requests.give_back(tag);
+            return;
+        };
+        let Stage::Settling { settle, .. } = &task.stage else { return };
+        let (response, key) = (settle.response, task.key);
+        let ending = match (self.volumes.unit(volume), key) {
+            (Some(logical), Some(key)) => Some(logical.unit.finish_settled(key, response, durable)),
+            _ => None,
+        };
+        self.end_scsi(tag, ended_as(ending, 0));
+    }
+}
+
+fn ended_as(ending: Option<Ending>, data_in: u64) -> Ended {
+    match ending {
+        Some(Ending::Respond(response)) => Ended::Response { response, data_in },
+        Some(Ending::Aborted) => Ended::Aborted,
+        // The volume was taken away meanwhile.
+        None => Ended::Gone,
+    }
+}
+
+/// Bytes that an operation moves.
+fn bytes_of(operation: Operation, volumes: &super::volume::Volumes, volume: u32) -> u64 {
+    match operation {
+        Operation::Read(extent) | Operation::Write { extent, .. } | Operation::WriteAtomic { extent, .. } => {
+            extent.len_bytes()
+        }
+        Operation::WriteSame { .. } => {
+            volumes.get(volume).map_or(0, |open| u64::from(open.facts().block_size))
+        }
+        Operation::Flush | Operation::Discard(_) | Operation::WriteZeroes { .. } => 0,
+    }
+}
+
+/// Shortens a list to `bytes`. `false`, and nothing is changed, if it has fewer.
+fn limit(spans: &mut Vec<Span>, bytes: u64) -> bool {
+    if total(spans) < bytes {
+        return false;
+    }
+    let kept = slice(spans, 0, bytes);
+    *spans = kept;
+    true
+}

@@ -1,0 +1,146 @@
+//! The logical unit of a volume, as the lane keeps it: the unit itself, its ledger, its ports.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use control::Problem;
+use control::site::{Kind, PathState};
+use control::step::VolumeSpec;
+use guest_memory::Window;
+use scsi::{AccessState, Facts, PortId, Profile, TargetPort, TransportId, Unit};
+
+use crate::ledger::Record;
+use crate::vault::{self, Vault};
+
+/// The name under which a unit's ledger is kept, behind `unit_key`.
+const LEDGER: &str = "unit";
+
+/// Longest state of a unit: every nexus attached and registered, by names of the greatest length
+/// (see the test). Pages that are not written take no memory.
+const STATE_MAX: usize = 256 << 10;
+
+/// What engine and lane know a volume's descriptors by: no slot has such a name.
+pub fn unit_key(volume: &str) -> String {
+    format!("disk:{volume}")
+}
+
+/// What is left of a volume's unit when it is opened again.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// The ledger of a worker that died.
+    pub ledger: Option<OwnedFd>,
+    /// What was on stable storage when the server was started.
+    pub persistent: Option<Vec<u8>>,
+}
+
+/// A unit, its ledger, and who reaches it by which port.
+pub struct LogicalUnit {
+    pub unit: Unit,
+    ledger: Option<(Record, OwnedFd)>,
+    volume: String,
+    ports: Vec<TargetPort>,
+}
+
+pub fn profile_of(spec: &VolumeSpec) -> Profile {
+    Profile {
+        kind: match spec.kind {
+            Kind::Disk => scsi::Kind::Disk,
+            Kind::Cdrom => scsi::Kind::CdRom,
+        },
+        removable: spec.removable,
+        thin_threshold_percent: spec.thin_threshold,
+    }
+}
+
+pub fn state_of(path: PathState) -> AccessState {
+    match path {
+        PathState::Active => AccessState::ActiveOptimized,
+        PathState::NonOptimized => AccessState::ActiveNonOptimized,
+        PathState::Standby => AccessState::Standby,
+    }
+}
+
+/// The SAS address of a VM's controller, as initiator and as target port: locally assigned (NAA 3h),
+/// made from the slot's name, so that it is the same on every host.
+pub fn sas_address(slot: &str, end: &str) -> [u8; 8] {
+    // FNV-1a, 64 bits.
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    for byte in slot.bytes().chain(end.bytes()) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    (0x3 << 60 | hash >> 4).to_be_bytes()
+}
+
+/// The peer that a VM's controller is.
+pub fn peer_of_slot(slot: &str, port: u16) -> scsi::Peer {
+    scsi::Peer { initiator: TransportId::sas(sas_address(slot, "/initiator")), port: PortId(port) }
+}
+
+impl LogicalUnit {
+    pub fn new(spec: &VolumeSpec, facts: Facts, left: Left, vault: &Vault) -> Result<Self, Problem> {
+        let profile = profile_of(spec);
+        let failed = |error: std::io::Error| {
+            Problem::failed(format!("cannot make the ledger of volume `{}`: {error}", spec.name))
+                .at(format!("disk.{}", spec.name))
+        };
+        let bytes = Record::size(STATE_MAX);
+        let (fd, unit) = match left.ledger {
+            Some(fd) if host::memfd::size(&fd).is_ok_and(|size| size == bytes as u64) => (Some(fd), None),
+            _ => {
+                let unit = match &left.persistent {
+                    Some(stored) => Unit::recover(facts.clone(), profile, stored),
+                    None => Unit::new(facts.clone(), profile),
+                };
+                (None, Some(unit))
+            }
+        };
+        let fresh = fd.is_none();
+        let fd = match fd {
+            Some(fd) => fd,
+            None => {
+                let fd = host::memfd::create(&format!("standpipe-unit-{}", spec.name), bytes as u64)
+                    .map_err(failed)?;
+                vault.keep(&vault::name(&unit_key(&spec.name), LEDGER), fd.as_fd());
+                fd
+            }
+        };
+        let window = Window::of_file(fd.as_fd(), 0, bytes).map_err(failed)?;
+        let record = Record::new(window, STATE_MAX);
+        let unit = unit.unwrap_or_else(|| Unit::restore(facts, profile, &record.load()));
+        let logical = Self { unit, ledger: Some((record, fd)), volume: spec.name.clone(), ports: Vec::new() };
+        if fresh {
+            logical.save();
+        }
+        Ok(logical)
+    }
+
+    /// Puts the state where a successor finds it.
+    pub fn save(&self) {
+        if let Some((record, _)) = &self.ledger {
+            record.save(&self.unit.state());
+        }
+    }
+
+    /// One more way to the unit, or another state of one.
+    pub fn set_port(&mut self, port: TargetPort) {
+        self.ports.retain(|there| there.id != port.id);
+        self.ports.push(port);
+        self.ports.sort_by_key(|port| port.id);
+        self.unit.set_ports(self.ports.clone());
+    }
+
+    pub fn remove_port(&mut self, id: PortId) {
+        self.ports.retain(|there| there.id != id);
+        self.unit.set_ports(self.ports.clone());
+    }
+
+    /// Nobody uses the volume any more.
+    pub fn close(self, vault: &Vault) {
+        vault.forget(&vault::name(&unit_key(&self.volume), LEDGER));
+    }
+
+    /// For another lane to take up.
+    pub fn release(self) -> Left {
+        self.save();
+        Left { ledger: self.ledger.map(|(_, fd)| fd), persistent: None }
+    }
+}

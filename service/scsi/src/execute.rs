@@ -1,0 +1,167 @@
+//! The decision about a command.
+
+use alloc::vec::Vec;
+
+use crate::cdb::Cdb;
+use crate::journal::Note;
+use crate::nexus::Nexus;
+use crate::rows::{self, Row};
+use crate::sense::Sense;
+use crate::task_set::{Attribute, TaskKey};
+use crate::unit::{Command, Outcome, Response, Unit, Verdict, status};
+use crate::work::Neighbour;
+
+/// A command on its way through its decode function.
+pub(crate) struct Call<'a> {
+    pub nexus: Nexus,
+    pub cdb: Cdb,
+    pub luns: &'a [u16],
+    /// The caller's name of this task, which is not among those that it has to wait for.
+    pub task: TaskKey,
+    pub parameters: Option<&'a [u8]>,
+    pub data_out: u64,
+    pub clock_millis: u64,
+    pub neighbours: Option<&'a [Option<Neighbour>]>,
+    /// What an earlier process noted of it before it died.
+    pub note: Option<u32>,
+    pub out: &'a mut Vec<u8>,
+}
+
+impl Call<'_> {
+    /// Appends data-in bytes, cut to the allocation length (SPC-4).
+    pub fn reply(&mut self, allocation: usize, data: &[u8]) -> Verdict {
+        self.out.extend_from_slice(&data[..data.len().min(allocation)]);
+        Verdict::Respond(Response::GOOD)
+    }
+}
+
+/// Why a command is refused by its decode function.
+pub(crate) type Decode = fn(&mut Unit, &mut Call<'_>) -> Result<Verdict, Sense>;
+
+const NO_TASK: TaskKey = TaskKey(u32::MAX);
+
+impl Unit {
+    /// The decision about a command. `parameters`: what [`Verdict::Parameters`] asked for, or less
+    /// if the initiator offered less.
+    pub fn execute(
+        &mut self,
+        command: &Command<'_>,
+        parameters: Option<&[u8]>,
+        out: &mut Vec<u8>,
+    ) -> Outcome {
+        let format = self.values.format();
+        let task = match command.task {
+            Some(task) => task,
+            None => {
+                let entered = self.tasks.enter(command.tag, command.nexus, command.id, command.attribute);
+                let Some(task) = entered else {
+                    // SAM-5: BUSY to a nexus that has no task in the set, so that it waits by time.
+                    let full =
+                        if self.tasks.has_of(command.nexus) { status::TASK_SET_FULL } else { status::BUSY };
+                    return answered(Response::of_status(full));
+                };
+                task
+            }
+        };
+        if let Some(abort) = self.tasks.aborted(task) {
+            self.tasks.leave(task);
+            return Outcome { verdict: Verdict::Aborted(abort), task: NO_TASK };
+        }
+        if !self.tasks.may_start(task) {
+            return Outcome { verdict: Verdict::Wait, task };
+        }
+        let verdict = match self.decide(command, task, parameters, out) {
+            Ok(Verdict::Respond(response)) => {
+                Verdict::Respond(Response { format: self.values.format(), ..response })
+            }
+            Ok(verdict) => verdict,
+            Err(sense) => Verdict::Respond(Response::check(sense, format)),
+        };
+        let footprint = match &verdict {
+            Verdict::Respond(response) => {
+                self.tasks.leave(task);
+                return answered(*response);
+            }
+            Verdict::Medium(plan) => plan.footprint(),
+            Verdict::Work(work) => work.footprint(),
+            _ => return Outcome { verdict, task },
+        };
+        if !self.tasks.claim(task, footprint) {
+            return Outcome { verdict: Verdict::Wait, task };
+        }
+        Outcome { verdict, task }
+    }
+
+    fn decide(
+        &mut self,
+        command: &Command<'_>,
+        task: TaskKey,
+        parameters: Option<&[u8]>,
+        out: &mut Vec<u8>,
+    ) -> Result<Verdict, Sense> {
+        let cdb = Cdb::new(command.cdb);
+        let mut note = None;
+        if command.resumed
+            && let Some(found) = self.journal.find(command.nexus, command.id)
+        {
+            match found {
+                Note::Begun(begun) => note = Some(*begun),
+                ended => {
+                    if let Some(response) = ended.response() {
+                        return Ok(Verdict::Respond(response));
+                    }
+                }
+            }
+        }
+        if command.attribute == Attribute::Aca {
+            // SAM-5: no ACA condition stands.
+            return Err(Sense::INVALID_MESSAGE_ERROR);
+        }
+        let found = rows::find(command.cdb, self);
+        // SAM-5: a pending condition comes before whatever else the command would have met.
+        let past_attention = found.as_ref().is_ok_and(|row| row.past_attention);
+        if !past_attention
+            && note.is_none()
+            && let Some(sense) = self.tell(command.nexus)
+        {
+            return Err(sense);
+        }
+        let row: &Row = found?;
+        row.check(&cdb)?;
+        if self.stopped && row.needs_start {
+            return Err(Sense::NOT_READY_INITIALIZING_COMMAND_REQUIRED);
+        }
+        if self.facts.read_only && row.writes {
+            return Err(Sense::WRITE_PROTECTED);
+        }
+        let mut call = Call {
+            nexus: command.nexus,
+            cdb,
+            luns: command.luns,
+            task,
+            parameters,
+            data_out: command.data_out,
+            clock_millis: command.clock_millis,
+            neighbours: command.neighbours,
+            note,
+            out,
+        };
+        let verdict = (row.decode)(self, &mut call);
+        if row.once {
+            let ended = match &verdict {
+                Ok(Verdict::Respond(response)) => Some(*response),
+                Ok(Verdict::Settle(settle)) => Some(settle.response),
+                _ => None,
+            };
+            if let Some(response) = ended {
+                self.journal.put(command.nexus, command.id, Note::of(&response));
+                self.dirty = true;
+            }
+        }
+        verdict
+    }
+}
+
+fn answered(response: Response) -> Outcome {
+    Outcome { verdict: Verdict::Respond(response), task: NO_TASK }
+}

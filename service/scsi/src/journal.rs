@@ -1,0 +1,94 @@
+//! Commands that were answered and whose answers the initiators may not have seen: a successor of a
+//! process that dies meanwhile is given them again, and must answer as before instead of running
+//! them twice.
+
+use alloc::vec::Vec;
+
+use crate::nexus::Nexus;
+use crate::sense::Sense;
+use crate::unit::Response;
+
+/// Answers, all of one turn of the caller. What does not fit is run again, which only the commands
+/// that are not noted bear; so the caller publishes when it is full ([`crate::Unit::journal_is_full`]).
+/// Notes of commands that have begun are not counted: each belongs to a task that runs.
+pub const JOURNAL_MAX: usize = 64;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// It has ended, like this.
+    Ended { status: u8, sense: Option<(u8, u8, u8)>, data_out: u64 },
+    /// It has come so far that it must not begin anew.
+    Begun(u32),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub nexus: Nexus,
+    pub id: u64,
+    pub note: Note,
+}
+
+impl Line {
+    fn has_ended(&self) -> bool {
+        matches!(self.note, Note::Ended { .. })
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Journal {
+    pub lines: Vec<Line>,
+}
+
+impl Journal {
+    pub fn put(&mut self, nexus: Nexus, id: u64, note: Note) {
+        self.forget(nexus, id);
+        if matches!(note, Note::Ended { .. }) && self.is_full() {
+            // The oldest answer goes. What has only begun is never given up.
+            let oldest = self.lines.iter().position(Line::has_ended);
+            if let Some(oldest) = oldest {
+                self.lines.remove(oldest);
+            }
+        }
+        self.lines.push(Line { nexus, id, note });
+    }
+
+    /// No more answers fit.
+    pub fn is_full(&self) -> bool {
+        self.lines.len() >= JOURNAL_MAX
+            && self.lines.iter().filter(|line| line.has_ended()).count() >= JOURNAL_MAX
+    }
+
+    pub fn find(&self, nexus: Nexus, id: u64) -> Option<&Note> {
+        self.lines.iter().find(|line| line.nexus == nexus && line.id == id).map(|line| &line.note)
+    }
+
+    pub fn forget(&mut self, nexus: Nexus, id: u64) {
+        self.lines.retain(|line| (line.nexus, line.id) != (nexus, id));
+    }
+
+    /// The answers can be seen; what has only begun stays.
+    pub fn seen(&mut self) {
+        self.lines.retain(|line| !line.has_ended());
+    }
+
+    pub fn forget_nexus(&mut self, nexus: Nexus) {
+        self.lines.retain(|line| line.nexus != nexus);
+    }
+}
+
+impl Note {
+    pub fn of(response: &Response) -> Note {
+        let sense = response.sense.map(|sense| (sense.key as u8, sense.asc, sense.ascq));
+        Note::Ended { status: response.status, sense, data_out: response.data_out }
+    }
+
+    /// The answer that was given, without field pointers.
+    pub fn response(&self) -> Option<Response> {
+        let Note::Ended { status, sense, data_out } = self else { return None };
+        let sense = match sense {
+            None => None,
+            Some((key, asc, ascq)) => Some(Sense::of_codes(*key, *asc, *ascq)?),
+        };
+        Some(Response { status: *status, sense, data_out: *data_out, ..Response::GOOD })
+    }
+}

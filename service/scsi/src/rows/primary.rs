@@ -1,0 +1,93 @@
+//! Commands of SPC: what the unit is, how it is set, and its state.
+
+use super::{ASK, DataPhase, F, R, ROW, Row};
+use crate::{inquiry, mode, primary, report};
+
+pub(super) const ROWS: [Row; 12] = [
+    Row { name: "TEST UNIT READY", opcode: 0x00, usage: &[0x00, R, R, R, R, R], needs_start: true, ..ROW },
+    Row {
+        name: "REQUEST SENSE",
+        opcode: 0x03,
+        usage: &[0x03, 0x01, R, R, F, R],
+        past_attention: true,
+        decode: primary::request_sense,
+        ..ASK
+    },
+    Row {
+        name: "INQUIRY",
+        opcode: 0x12,
+        usage: &[0x12, 0x01, F, F, F, R],
+        past_attention: true,
+        decode: inquiry::inquiry,
+        ..ASK
+    },
+    Row {
+        name: "MODE SELECT(6)",
+        opcode: 0x15,
+        usage: &[0x15, 0x10, R, R, F, R],
+        data: DataPhase::Out,
+        decode: mode::select_6,
+        ..ROW
+    },
+    Row {
+        name: "MODE SENSE(6)",
+        opcode: 0x1a,
+        usage: &[0x1a, 0x08, F, F, F, R],
+        decode: mode::sense_6,
+        ..ASK
+    },
+    Row {
+        name: "START STOP UNIT",
+        opcode: 0x1b,
+        usage: &[0x1b, 0x01, R, R, 0x05, R],
+        timeout_seconds: 120,
+        decode: primary::start_stop_unit,
+        ..ROW
+    },
+    Row {
+        name: "PREVENT ALLOW MEDIUM REMOVAL",
+        opcode: 0x1e,
+        usage: &[0x1e, R, R, R, 0x01, R],
+        decode: primary::prevent_allow,
+        ..ROW
+    },
+    Row {
+        name: "MODE SELECT(10)",
+        opcode: 0x55,
+        usage: &[0x55, 0x10, R, R, R, R, R, F, F, R],
+        data: DataPhase::Out,
+        decode: mode::select_10,
+        ..ROW
+    },
+    Row {
+        name: "MODE SENSE(10)",
+        opcode: 0x5a,
+        usage: &[0x5a, 0x18, F, F, R, R, R, F, F, R],
+        decode: mode::sense_10,
+        ..ASK
+    },
+    Row {
+        name: "REPORT LUNS",
+        opcode: 0xa0,
+        usage: &[0xa0, R, F, R, R, R, F, F, F, F, R, R],
+        past_attention: true,
+        decode: report::report_luns,
+        ..ASK
+    },
+    Row {
+        name: "REPORT SUPPORTED OPERATION CODES",
+        opcode: 0xa3,
+        action: Some(0x0c),
+        usage: &[0xa3, 0x0c, 0x87, F, F, F, F, F, F, F, R, R],
+        decode: report::supported_operation_codes,
+        ..ASK
+    },
+    Row {
+        name: "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS",
+        opcode: 0xa3,
+        action: Some(0x0d),
+        usage: &[0xa3, 0x0d, 0x80, R, R, R, F, F, F, F, R, R],
+        decode: report::supported_task_management_functions,
+        ..ASK
+    },
+];
