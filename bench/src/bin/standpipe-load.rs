@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use standpipe_bench::load::command::{crowd, disk, iscsi, net};
+use standpipe_bench::load::command::{crowd, disk, iscsi, iscsi_fuzz, net};
 
 #[derive(Parser)]
 #[command(version, about, after_help = "Exit status: 0 measured and no fault seen, 1 a fault or a failure.")]
@@ -20,6 +20,8 @@ enum Load {
     Disk(disk::DiskArguments),
     /// Reads and writes on one LUN of an iSCSI target
     Iscsi(iscsi::IscsiArguments),
+    /// Hostile initiators beside a healthy session, which must not notice
+    IscsiFuzz(iscsi_fuzz::IscsiFuzzArguments),
     /// Frames between two virtio-net ports
     Net(net::NetArguments),
     /// Many VMs, each with one NIC and one disk
@@ -30,6 +32,7 @@ fn main() -> std::process::ExitCode {
     let outcome = match Arguments::parse().load {
         Load::Disk(arguments) => arguments.run(),
         Load::Iscsi(arguments) => arguments.run(),
+        Load::IscsiFuzz(arguments) => arguments.run(),
         Load::Net(arguments) => arguments.run(),
         Load::Crowd(arguments) => arguments.run(),
     };

@@ -5,6 +5,7 @@ pub mod crowd;
 pub mod daemon;
 pub mod disk;
 pub mod frame;
+pub mod hostile;
 pub mod iscsi;
 pub mod latency;
 pub mod net;

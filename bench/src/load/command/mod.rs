@@ -3,6 +3,7 @@
 pub mod crowd;
 pub mod disk;
 pub mod iscsi;
+pub mod iscsi_fuzz;
 pub mod net;
 
 use std::fmt::Display;
