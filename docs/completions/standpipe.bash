@@ -82,6 +82,9 @@ _standpipe() {
             standpipe__subcmd__disk,list)
                 cmd="standpipe__subcmd__disk__subcmd__list"
                 ;;
+            standpipe__subcmd__disk,path)
+                cmd="standpipe__subcmd__disk__subcmd__path"
+                ;;
             standpipe__subcmd__disk,resize)
                 cmd="standpipe__subcmd__disk__subcmd__resize"
                 ;;
@@ -212,7 +215,7 @@ _standpipe() {
             return 0
             ;;
         standpipe__subcmd__disk)
-            opts="-h -V --api --json --help --version create list resize set clear-reservations rm import export attach detach"
+            opts="-h -V --api --json --help --version create list resize set path clear-reservations rm import export attach detach"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -370,6 +373,24 @@ _standpipe() {
             return 0
             ;;
         standpipe__subcmd__disk__subcmd__list)
+            opts="-h -V --api --json --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --api)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        standpipe__subcmd__disk__subcmd__path)
             opts="-h -V --api --json --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -4,7 +4,7 @@ use super::error::{Body, Params, ProblemDetails, Refusal};
 use super::{Answer, DryRun, Shared, blocking};
 use crate::controller::{Applied, no_such};
 use crate::problem::Problem;
-use crate::site::{Luns, Model, Network, Site, Slot, SlotId, Vm};
+use crate::site::{Luns, Model, Network, PathState, Site, Slot, SlotId, Vm};
 use crate::status::{NetworkStatus, SlotStatus, Status};
 use crate::step::SlotSpec;
 use axum::Json;
@@ -53,7 +53,8 @@ pub struct NewNetwork {
     pub network: Network,
 }
 
-/// What to change of a nic while it runs. What is absent stays; `vlan` takes
+/// What to change of a slot while it runs: of a nic its network and VLANs, of a
+/// virtio-scsi slot the state of its path. What is absent stays; `vlan` takes
 /// the place of a trunk, and `trunk` (with `native`) that of a VLAN.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -66,6 +67,8 @@ pub struct SlotChange {
     pub trunk: Option<Vec<u16>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub native: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathState>,
 }
 
 /// A volume to hot-plug.
@@ -324,6 +327,9 @@ pub(super) async fn patch_slot(
         c.change(query.dry_run, |site| {
             let slot = site.slot_mut(&id);
             let slot = slot.ok_or_else(|| no_such("slot", &id.to_string(), "vm list"))?;
+            if change.path.is_some() {
+                slot.path = change.path;
+            }
             if change.network.is_some() {
                 slot.network = change.network;
             }

@@ -2,7 +2,7 @@
 //! come from these definitions.
 
 use crate::api::Threshold;
-use crate::site::{IscsiName, Kind, Listen, Mac, Percent, Size, SlotId};
+use crate::site::{IscsiName, Kind, Listen, Mac, PathState, Percent, Size, SlotId};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -259,6 +259,20 @@ pub enum Disk {
   standpipe disk set cluster-data --shared true
   standpipe disk set web1-root --thin-threshold 80%")]
     Set(DiskSet),
+    /// Set how good the path through a virtio-scsi slot to its volumes is
+    ///
+    /// For guests with more than one path to a volume (ALUA): they prefer an
+    /// active path, and do not read and write by one on standby.
+    #[command(after_help = "Example:
+  standpipe disk path web1.disk0 standby
+  standpipe disk path web1.disk0 active")]
+    Path {
+        #[arg(value_name = "VM.SLOT")]
+        slot: SlotId,
+        /// active, non-optimized or standby
+        #[arg(value_name = "STATE")]
+        state: PathState,
+    },
     /// Take all reservations and registrations away from a volume
     ///
     /// For what a dead cluster left behind. A cluster that is alive loses the

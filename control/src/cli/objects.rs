@@ -9,7 +9,7 @@ use crate::api::{
 use crate::client::{Client, segment};
 use crate::controller::Applied;
 use crate::problem::Problem;
-use crate::site::{self, Luns, Model, Site, Slot, SlotId, Volume};
+use crate::site::{self, Luns, Model, PathState, Site, Slot, SlotId, Volume};
 use crate::step::{Device, Tagging};
 use crate::transfer::{Target, Transferred};
 use std::collections::BTreeMap;
@@ -101,9 +101,10 @@ fn slot_row(view: &crate::api::SlotView) -> Vec<String> {
         None => "absent",
     };
     let device = match &spec.device {
-        Device::VirtioScsi { luns, .. } => {
+        Device::VirtioScsi { luns, path, .. } => {
             let luns = luns.iter().map(|lun| format!("{}={}", lun.lun, lun.volume));
-            format!("virtio-scsi {}", join(luns))
+            let path = if *path == PathState::Active { String::new() } else { format!(" ({path} path)") };
+            format!("virtio-scsi {}{path}", join(luns))
         }
         Device::VirtioBlk { volume } => format!("virtio-blk {volume}"),
         Device::VirtioNet { network, mac, tagging } => {
@@ -157,6 +158,11 @@ pub(super) fn disk(client: &Client, command: Disk, screen: &mut Screen<'_>) -> O
                 ..DiskChange::default()
             };
             let applied: Applied = client.patch(&path(&args.name), &change)?;
+            screen.applied(&applied)
+        }
+        Disk::Path { slot, state } => {
+            let change = SlotChange { path: Some(state), ..SlotChange::default() };
+            let applied: Applied = client.patch(&format!("/v1/slots/{slot}"), &change)?;
             screen.applied(&applied)
         }
         Disk::ClearReservations { name } => {
@@ -450,8 +456,13 @@ fn network_row(network: &NetworkView) -> Vec<String> {
 
 pub(super) fn nic(client: &Client, command: Nic, screen: &mut Screen<'_>) -> Outcome {
     let Nic::Set(args) = command;
-    let change =
-        SlotChange { network: args.network, vlan: args.vlan, trunk: args.trunk, native: args.native };
+    let change = SlotChange {
+        network: args.network,
+        vlan: args.vlan,
+        trunk: args.trunk,
+        native: args.native,
+        ..SlotChange::default()
+    };
     let applied: Applied = client.patch(&format!("/v1/slots/{}", args.slot), &change)?;
     screen.applied(&applied)
 }

@@ -30,12 +30,15 @@ struct Draw {
 #[derive(Debug, Clone)]
 struct Exports {
     /// By volume: whether it is shared, a second slot for it, and its target.
-    shared: Vec<(bool, u8, u16, Option<(u8, u16)>)>,
+    shared: Vec<DrawnSharing>,
     /// By portal: which address.
     portals: Vec<Option<u16>>,
     /// By target: which name, which portals with which paths, sessions, and who is let in.
-    targets: Vec<Option<(u8, Vec<Option<PathState>>, u16, bool)>>,
+    targets: Vec<Option<DrawnTarget>>,
 }
+
+type DrawnSharing = (bool, u8, u16, Option<(u8, u16)>);
+type DrawnTarget = (u8, Vec<Option<PathState>>, u16, bool);
 
 fn exports() -> impl Strategy<Value = Exports> {
     let path = prop::sample::select(vec![PathState::Active, PathState::NonOptimized, PathState::Standby]);

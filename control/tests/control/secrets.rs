@@ -141,7 +141,7 @@ fn a_secret_over_the_api_is_kept_apart() {
     let site: Site = daemon.client.get("/v1/site").unwrap();
     let applied: Applied = daemon.client.put("/v1/site", &site).unwrap();
     assert_eq!(applied.steps, []);
-    assert_eq!(kept(&daemon), [path.clone()]);
+    assert_eq!(kept(&daemon), std::slice::from_ref(path));
 
     // Only tried: nothing is left of it.
     let entry = |secret: &str| {
@@ -152,7 +152,7 @@ fn a_secret_over_the_api_is_kept_apart() {
     };
     let url = "/v1/targets/backup";
     let _: Applied = daemon.client.patch(&format!("{url}?dry_run=true"), &entry(OTHER)).unwrap();
-    assert_eq!(kept(&daemon), [path.clone()]);
+    assert_eq!(kept(&daemon), std::slice::from_ref(path));
 
     // A new one takes its place, and the old one is gone.
     let applied: Applied = daemon.client.patch(url, &entry(OTHER)).unwrap();
@@ -168,7 +168,7 @@ fn a_secret_over_the_api_is_kept_apart() {
     let said = format!("{:?}", failed.unwrap_err());
     assert!(said.contains("the disk is on fire") && !said.contains(ONE), "{said}");
     *daemon.engine.fail_after.lock().unwrap() = None;
-    assert_eq!(kept(&daemon), [new.clone()]);
+    assert_eq!(kept(&daemon), std::slice::from_ref(new));
 
     let _: Applied = daemon.client.delete(url).unwrap();
     assert_eq!(kept(&daemon), Vec::<PathBuf>::new());

@@ -65,6 +65,15 @@ b       [2001:db8::1]:3260  1            backup\n"
             "detach LUN 4 of target backup\nattach volume spare to target backup as LUN 5\n",
         ),
         ("target change backup --lun 5=spare", "nothing to do\n"),
+        // Who may see less is told so before there is more to see.
+        (
+            "target change backup --detach 5 --allow iqn.1993-08.org.debian:01:abc",
+            "detach LUN 5 of target backup\nchange target backup\n",
+        ),
+        (
+            "target change backup --lun 5=spare --allow iqn.1993-08.org.debian:01:abc --mask 0",
+            "change target backup\nattach volume spare to target backup as LUN 5\n",
+        ),
         ("target change backup --leave b", "take target backup off portal b\n"),
         (
             "target change backup --portal b=standby --sessions-max 2",
@@ -82,6 +91,8 @@ b       [2001:db8::1]:3260  1            backup\n"
         ),
         ("disk set cluster --thin-threshold none", "change volume cluster\n"),
         ("disk set cluster --thin-threshold 90%", "change volume cluster\n"),
+        ("disk path web1.disk0 standby", "change slot web1.disk0\n"),
+        ("disk path web1.disk0 standby", "nothing to do\n"),
         ("target rm backup", "remove target backup\n"),
         ("portal remove b", "remove portal b\n"),
         ("disk set cluster --shared false", "change volume cluster\n"),
@@ -89,6 +100,8 @@ b       [2001:db8::1]:3260  1            backup\n"
     for (line, said) in steps {
         assert_eq!(good(&daemon, line), said, "{line}");
     }
+    let show = good(&daemon, "vm show web1");
+    assert!(show.contains("virtio-scsi 0=root 1=cluster (standby path)  "), "{show}");
     let show = good(&daemon, "target list");
     assert_eq!(show.lines().count(), 1, "{show}");
     let site: Site = daemon.client.get("/v1/site").unwrap();
