@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::fs::File;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,8 @@ pub struct GuestSpec {
     pub smp: u32,
     /// Further arguments of QEMU: the devices under test.
     pub qemu_args: Vec<String>,
+    /// Nothing of ours boots the guest: its firmware has to find something among the devices.
+    pub firmware: bool,
     pub accel: Accel,
     /// Where the console's and QEMU's output go.
     pub files: PathBuf,
@@ -54,6 +56,7 @@ impl GuestSpec {
             pluggable_mib: 0,
             smp: 1,
             qemu_args: Vec::new(),
+            firmware: false,
             accel,
             files: files.to_path_buf(),
             sockets: sockets.to_path_buf(),
@@ -110,25 +113,14 @@ impl Guest {
         if spec.pluggable_mib > 0 {
             command.args(["-m", &format!("slots=4,maxmem={}M", spec.memory_mib + spec.pluggable_mib)]);
         }
+        if spec.firmware {
+            command.args(["-boot", "order=d"]);
+        } else {
+            boot_ours(&mut command, image);
+        }
         command
-            .arg("-kernel")
-            .arg(&image.kernel)
-            .arg("-initrd")
-            .arg(&image.initrd)
-            .arg("-append")
-            // A panic boots the guest anew at once. The rest shortens the boot of an emulated guest.
-            .arg(
-                "console=ttyS0 loglevel=4 panic=-1 nokaslr mitigations=off random.trust_cpu=on \
-                 tsc=reliable no_timer_check memhp_default_state=online_movable cryptomgr.notests raid=noautodetect net.ifnames=0",
-            )
             .arg("-serial")
             .arg(format!("file:{}", spec.files.join(format!("{}.console", spec.name)).display()))
-            .arg("-blockdev")
-            .arg(format!(
-                "driver=raw,node-name=root,read-only=on,file.driver=file,file.filename={}",
-                image.root.display()
-            ))
-            .args(["-device", "nvme,drive=root,serial=root"])
             .args(["-device", "virtio-serial-pci,id=agentbus"])
             .arg("-chardev")
             .arg(format!("socket,id=agent,path={},server=on,wait=off", agent_socket.display()))
@@ -272,6 +264,27 @@ impl Drop for Guest {
             let _ = qemu.wait();
         }
     }
+}
+
+/// The kernel and the root disk of the image.
+fn boot_ours(command: &mut Command, image: &Image) {
+    command
+        .arg("-kernel")
+        .arg(&image.kernel)
+        .arg("-initrd")
+        .arg(&image.initrd)
+        .arg("-append")
+        // A panic boots the guest anew at once. The rest shortens the boot of an emulated guest.
+        .arg(
+            "console=ttyS0 loglevel=4 panic=-1 nokaslr mitigations=off random.trust_cpu=on \
+             tsc=reliable no_timer_check memhp_default_state=online_movable cryptomgr.notests raid=noautodetect net.ifnames=0",
+        )
+        .arg("-blockdev")
+        .arg(format!(
+            "driver=raw,node-name=root,read-only=on,file.driver=file,file.filename={}",
+            image.root.display()
+        ))
+        .args(["-device", "nvme,drive=root,serial=root"]);
 }
 
 fn connect(socket: &Path, qemu: &mut Child) -> Result<UnixStream> {

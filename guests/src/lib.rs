@@ -24,6 +24,7 @@ pub mod place;
 mod qmp;
 pub mod server;
 pub mod site;
+pub mod steps;
 pub mod torture;
 pub mod uplink;
 pub mod world;

@@ -37,12 +37,13 @@ pub fn in_tree(program: &str) -> Command {
     command
 }
 
-/// The guest's kernel, initramfs and root disk.
+/// The guest's kernel, initramfs and root disk, and a CD that boots the same guest.
 #[derive(Debug, Clone)]
 pub struct Image {
     pub kernel: PathBuf,
     pub initrd: PathBuf,
     pub root: PathBuf,
+    pub cd: PathBuf,
 }
 
 impl Image {
@@ -57,7 +58,12 @@ impl Image {
                 .map(PathBuf::from)
                 .during(format!("script/guest-image did not print {name}="))
         };
-        Ok(Image { kernel: field("kernel")?, initrd: field("initrd")?, root: field("root")? })
+        Ok(Image {
+            kernel: field("kernel")?,
+            initrd: field("initrd")?,
+            root: field("root")?,
+            cd: field("cd")?,
+        })
     }
 }
 

@@ -198,6 +198,17 @@ impl Server {
         Ok(text.split_whitespace().map(String::from).collect())
     }
 
+    /// `kill -9` of keeper and worker: nothing of either is done in order.
+    pub fn kill(&self) {
+        let worker = self.youngest_worker();
+        for pid in [Some(self.keeper_pid), worker].into_iter().flatten() {
+            if let Some(target) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                let _ = kill_process(target, Signal::KILL);
+            }
+        }
+        let _ = self.keeper.lock().expect("no holder of this lock panics").wait();
+    }
+
     /// Ends the keeper, and with it the worker.
     pub fn stop(&self) {
         let worker = self.youngest_worker();

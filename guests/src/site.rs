@@ -67,6 +67,19 @@ pub struct Network {
 pub struct Volume {
     pub name: String,
     pub bytes: u64,
+    pub kind: Kind,
+    /// Several slots and targets may use it.
+    pub shared: bool,
+    pub removable: bool,
+    pub read_only: bool,
+}
+
+/// What a volume is to those who use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A disk with blocks of so many bytes, logical and physical.
+    Disk(u32, u32),
+    Cdrom,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -87,7 +100,20 @@ impl Site {
     }
 
     pub fn volume(mut self, name: &str, mib: u64) -> Site {
-        self.volumes.push(Volume { name: name.into(), bytes: mib * MIB });
+        self.volumes.push(Volume {
+            name: name.into(),
+            bytes: mib * MIB,
+            kind: Kind::Disk(512, 512),
+            shared: false,
+            removable: false,
+            read_only: false,
+        });
+        self
+    }
+
+    /// Changes the volume that was added last.
+    pub fn with(mut self, change: impl FnOnce(&mut Volume)) -> Site {
+        change(self.volumes.last_mut().expect("a volume was added before"));
         self
     }
 
@@ -160,7 +186,20 @@ impl Site {
             line(format_args!("[store.local]\ndirectory = {:?}\n", self.store));
         }
         for volume in &self.volumes {
-            line(format_args!("[disk.{}]\nstore = \"local\"\nsize = {}\n", volume.name, volume.bytes));
+            line(format_args!("[disk.{}]\nstore = \"local\"\nsize = {}", volume.name, volume.bytes));
+            match volume.kind {
+                Kind::Disk(512, 512) => {}
+                Kind::Disk(logical, physical) => {
+                    line(format_args!("block_size = {logical}\nphysical_block_size = {physical}"));
+                }
+                Kind::Cdrom => line(format_args!("kind = \"cdrom\"")),
+            }
+            let flags =
+                [("shared", volume.shared), ("removable", volume.removable), ("read_only", volume.read_only)];
+            for (flag, _) in flags.into_iter().filter(|(_, set)| *set) {
+                line(format_args!("{flag} = true"));
+            }
+            line(format_args!(""));
         }
         for network in &self.networks {
             line(format_args!("[network.{}]\nmtu = {}\n", network.name, network.mtu));

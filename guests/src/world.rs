@@ -4,7 +4,7 @@
 use crate::guest::{Accel, Guest, GuestSpec, tail};
 use crate::place::{Image, Scratch};
 use crate::server::Server;
-use crate::site::{Device, DiskModel, Site};
+use crate::site::{Device, DiskModel, Kind, Site};
 use crate::{During, Failure, Result};
 use serde_json::json;
 use std::os::unix::fs::MetadataExt;
@@ -46,7 +46,13 @@ impl World {
             Against::Qemu => {
                 std::fs::create_dir_all(&site.store).during("creating the folder of the volumes")?;
                 for volume in &site.volumes {
-                    let file = std::fs::File::create(site.file(&volume.name)).during("creating a volume")?;
+                    // A file that the case has put there keeps its bytes.
+                    let file = std::fs::OpenOptions::new()
+                        .create(true)
+                        .truncate(false)
+                        .write(true)
+                        .open(site.file(&volume.name))
+                        .during("creating a volume")?;
                     file.set_len(volume.bytes).during("sizing a volume")?;
                 }
                 None
@@ -58,6 +64,14 @@ impl World {
     /// The server; a case that needs it is not run against QEMU's own devices.
     pub fn server(&self) -> &Server {
         self.server.as_ref().expect("this case runs against Standpipe")
+    }
+
+    /// Ends keeper and worker at once, and starts them anew on what they left on the disk.
+    pub fn power_cut(&mut self) -> Result<()> {
+        self.server().kill();
+        self.server = None;
+        self.server = Some(Server::start(&self.scratch, &self.site)?);
+        Ok(())
     }
 
     pub fn spec(&self, vm: &str) -> Result<GuestSpec> {
@@ -98,10 +112,19 @@ impl World {
                     add("-device", format!("virtio-scsi-pci,id={},num_queues={queues}", slot.name));
                     for (lun, volume) in volumes.iter().enumerate() {
                         add("-blockdev", self.own_blockdev(volume));
+                        let found = self.site.volumes.iter().find(|v| v.name == *volume);
+                        let found = found.during(format!("the site has no volume {volume}"))?;
+                        let device = match found.kind {
+                            Kind::Cdrom => "scsi-cd".to_string(),
+                            Kind::Disk(logical, physical) => format!(
+                                "scsi-hd,logical_block_size={logical},physical_block_size={physical},removable={}",
+                                if found.removable { "on" } else { "off" }
+                            ),
+                        };
                         add(
                             "-device",
                             format!(
-                                "scsi-hd,id={volume},bus={}.0,lun={lun},drive={volume},serial={volume}",
+                                "{device},id={volume},bus={}.0,lun={lun},drive={volume},serial={volume}",
                                 slot.name
                             ),
                         );
@@ -136,8 +159,10 @@ impl World {
 
     fn own_blockdev(&self, volume: &str) -> String {
         let file = self.site.file(volume);
+        let sealed = self.site.volumes.iter().any(|v| v.name == volume && v.read_only);
+        let read_only = if sealed { "on" } else { "off" };
         format!(
-            "driver=raw,node-name={volume},discard=unmap,file.driver=file,file.cache.direct=on,file.filename={}",
+            "driver=raw,node-name={volume},read-only={read_only},discard=unmap,file.driver=file,file.cache.direct=on,file.filename={}",
             file.display()
         )
     }

@@ -1,11 +1,15 @@
 //! The tests that run in real guests. Each is one function with a scratch folder of its own, and can
 //! be run alone: `cargo run -p standpipe-guests -- test NAME`.
 
+mod cdrom;
 mod disk;
 mod life;
 mod multi;
 mod net;
+mod reserve;
+mod shared;
 mod space;
+mod suite;
 
 pub(crate) use net::{OTHER, address, reach, two_guests as reach_two};
 
@@ -69,6 +73,29 @@ pub const ALL: &[Case] = &[
         space::full_scsi,
     ),
     own("blk-full-store", "the same on virtio-blk, as EIO", space::full_blk),
+    case(
+        "cdrom",
+        "a CD is read in a guest: its commands, its files, and that nothing writes to it",
+        cdrom::cdrom,
+    ),
+    case(
+        "cd-boot",
+        "a guest's firmware boots from a CD, which is its root: as an installer starts",
+        cdrom::boot,
+    ),
+    own("scsi-suite", "libiscsi's conformance suite in a guest, skips counted apart", suite::suite),
+    case("shared-disk", "two guests write one disk; COMPARE AND WRITE loses no update", shared::data),
+    case(
+        "reservations",
+        "every service action and type of persistent reservations, between two guests",
+        shared::reservations,
+    ),
+    case(
+        "clusters",
+        "what fence_scsi and a Windows failover cluster do; no write of a fenced node lands",
+        shared::clusters,
+    ),
+    own("reservations-kept", "reservations over kills of the worker, and over power cuts", shared::outlive),
     case("driver-reload", "each driver is unbound and bound again while others work", life::driver_reload),
     case("queue-reset", "SCSI task management resets and NIC ring changes under load", life::queue_reset),
     case("guest-reboot", "the guest reboots in the middle of writes; the next boot works", life::reboot),
