@@ -38,6 +38,14 @@ impl Extent {
     pub fn is_empty(self) -> bool {
         self.count.0 == 0
     }
+
+    /// Some of these blocks: `count` from the one that is `skip` behind the first. `None`: not all of
+    /// them are of this extent.
+    pub fn part(self, skip: Blocks, count: Blocks) -> Option<Extent> {
+        let end = skip.0.checked_add(count.0)?;
+        // The sum is at most the address behind the extent, which is one of the volume.
+        (end <= self.count.0).then(|| Extent { first: Lba(self.first.0 + skip.0), count, shift: self.shift })
+    }
 }
 
 /// What discarding costs and gives.
@@ -252,6 +260,16 @@ mod tests {
         assert!(facts.extent(Lba(99), Blocks(2)).is_none());
         assert!(facts.extent(Lba(u64::MAX), Blocks(2)).is_none());
     }
+    #[test]
+    fn a_part_is_within_its_extent() {
+        let whole = facts().extent(Lba(90), Blocks(10)).unwrap();
+        let part = whole.part(Blocks(9), Blocks(1)).unwrap();
+        assert_eq!((part.first(), part.count(), part.offset_bytes()), (Lba(99), Blocks(1), 405_504));
+        assert!(whole.part(Blocks(10), Blocks(0)).is_some());
+        assert!(whole.part(Blocks(9), Blocks(2)).is_none());
+        assert!(whole.part(Blocks(1), Blocks(u64::MAX)).is_none());
+    }
+
     #[test]
     fn an_atomic_write_has_the_alignment_the_granularity_and_the_length() {
         let atomic = Atomic { max: Blocks(8), alignment: Blocks(4), granularity: Blocks(2) };

@@ -64,8 +64,16 @@ impl Unit {
             }
         };
         if let Some(abort) = self.tasks.aborted(task) {
+            self.leave_erasing(task);
             self.tasks.leave(task);
             return Outcome { verdict: Verdict::Aborted(abort), task: NO_TASK };
+        }
+        if let Some(response) = self.take_erased(task) {
+            self.tasks.leave(task);
+            return answered(Response { format, ..response });
+        }
+        if command.resumed && self.rejoin_erasing(task, command.nexus, command.id) {
+            return Outcome { verdict: Verdict::Wait, task };
         }
         if !self.tasks.may_start(task) {
             return Outcome { verdict: Verdict::Wait, task };
@@ -84,6 +92,15 @@ impl Unit {
             }
             Verdict::Medium(plan) => plan.footprint(),
             Verdict::Work(work) => work.footprint(),
+            Verdict::Wait => {
+                return match self.begin_erasing(task, command.nexus, command.id) {
+                    Some(response) => {
+                        self.tasks.leave(task);
+                        answered(Response { format: self.values.format(), ..response })
+                    }
+                    None => Outcome { verdict, task },
+                };
+            }
             _ => return Outcome { verdict, task },
         };
         if !self.tasks.claim(task, footprint) {
@@ -128,6 +145,9 @@ impl Unit {
         }
         let row: &Row = found?;
         row.check(&cdb)?;
+        if let Some(sense) = self.barred(row) {
+            return Err(sense);
+        }
         if self.stopped && row.needs_start {
             return Err(Sense::NOT_READY_INITIALIZING_COMMAND_REQUIRED);
         }

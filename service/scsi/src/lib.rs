@@ -77,9 +77,10 @@ mod tests;
 pub use attention::{Condition, Reset};
 pub use journal::JOURNAL_MAX;
 pub use limits::{
-    PARAMETERS_MAX_BYTES, TRANSFER_MAX_BYTES, UNMAP_DESCRIPTORS_MAX, UNMAP_MAX_BYTES, WRITE_SAME_MAX_BYTES,
+    PARAMETERS_MAX_BYTES, TRANSFER_MAX_BYTES, UNMAP_DESCRIPTORS_MAX, UNMAP_MAX_BLOCKS, WRITE_SAME_MAX_BYTES,
 };
 pub use manage::{Function, Managed};
+pub use medium::Allocation;
 pub use nexus::{NEXUS_MAX, Nexus, Peer, PortId, TRANSPORT_ID_MAX_BYTES, TransportId};
 pub use plan::Plan;
 pub use profile::{AccessState, Kind, PortName, Profile, TargetPort};

@@ -9,8 +9,9 @@ pub const TRANSFER_MAX_BYTES: u64 = 32 << 20;
 /// is as costly as a write of the same length.
 pub const WRITE_SAME_MAX_BYTES: u64 = TRANSFER_MAX_BYTES;
 
-/// Bytes that one UNMAP may give back, over all its descriptors.
-pub const UNMAP_MAX_BYTES: u64 = 4 << 30;
+/// Blocks that one UNMAP may give back, over all its descriptors: it is one request for the store,
+/// behind which others wait.
+pub const UNMAP_MAX_BLOCKS: u64 = 1 << 20;
 
 /// Block descriptors in one UNMAP parameter list.
 pub const UNMAP_DESCRIPTORS_MAX: u16 = 256;

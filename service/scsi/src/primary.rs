@@ -40,6 +40,7 @@ pub(crate) fn prevent_allow(_unit: &mut Unit, _call: &mut Call<'_>) -> Result<Ve
 pub(crate) fn request_sense(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict, Sense> {
     let sense = match unit.tell(call.nexus) {
         Some(sense) => sense,
+        None if let Some(sense) = unit.erasing_sense() => sense,
         None if unit.stopped => Sense::NOT_READY_INITIALIZING_COMMAND_REQUIRED,
         None => Sense::NO_ADDITIONAL_SENSE_INFORMATION,
     };

@@ -3,8 +3,9 @@
 use alloc::vec::Vec;
 use request::{Blocks, Lba, Operation};
 
+use crate::attention::Condition;
 use crate::execute::Call;
-use crate::limits::{UNMAP_DESCRIPTORS_MAX, UNMAP_MAX_BYTES, WRITE_SAME_MAX_BYTES};
+use crate::limits::{UNMAP_DESCRIPTORS_MAX, UNMAP_MAX_BLOCKS, WRITE_SAME_MAX_BYTES};
 use crate::medium::Range;
 use crate::plan::Plan;
 use crate::sense::Sense;
@@ -36,7 +37,7 @@ pub(crate) fn unmap(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict, Sen
         return Err(Sense::parameter_byte(2));
     }
     let mut operations = Vec::new();
-    let mut blocks_max = UNMAP_MAX_BYTES >> unit.facts.shift();
+    let mut blocks_max = UNMAP_MAX_BLOCKS;
     // An incomplete last descriptor is ignored, as the standard says.
     for (at, descriptor) in descriptors.chunks_exact(DESCRIPTOR_BYTES).enumerate() {
         let mut lba = [0; 8];
@@ -90,4 +91,21 @@ pub(crate) fn write_same(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict
         Operation::WriteSame { extent, fua }
     };
     Ok(Verdict::Medium(Plan::one(operation).with_data_out(u64::from(unit.facts.block_size))))
+}
+
+impl Unit {
+    /// So many blocks have a place in the store. When that reaches the share of the capacity that the
+    /// owner named, every initiator is told, once until it was below again (SBC-4, thin provisioning
+    /// soft threshold).
+    pub fn allocated(&mut self, blocks: u64) {
+        let Some(percent) = self.profile.thin_threshold_percent else { return };
+        let reached = u128::from(blocks) * 100 >= u128::from(self.facts.blocks.0) * u128::from(percent);
+        if reached && !self.threshold_told {
+            self.attend_all(Condition::THIN_THRESHOLD, None);
+        }
+        if reached != self.threshold_told {
+            self.threshold_told = reached;
+            self.dirty = true;
+        }
+    }
 }

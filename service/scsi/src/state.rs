@@ -24,6 +24,9 @@ mod tag {
     pub const FLAGS: u16 = 2;
     pub const NEXUSES: u16 = 3;
     pub const JOURNAL: u16 = 4;
+    /// From 16 on: of the commands on the medium.
+    pub const ERASING: u16 = 16;
+    pub const THRESHOLD: u16 = 17;
 }
 
 const WRITE_CACHE_OFF: u8 = 1 << 0;
@@ -120,6 +123,12 @@ impl Unit {
             }
             section(&mut bytes, tag::JOURNAL, &text);
         }
+        if let Some(text) = self.erasing_state() {
+            section(&mut bytes, tag::ERASING, &text);
+        }
+        if self.threshold_told {
+            section(&mut bytes, tag::THRESHOLD, &[1]);
+        }
         // Behind the nexuses, who are told when it has changed.
         section(&mut bytes, tag::CAPACITY, &self.facts.blocks.0.to_le_bytes());
         bytes
@@ -211,6 +220,8 @@ impl Unit {
                     self.journal.lines.push(line);
                 }
             }
+            tag::ERASING => self.take_erasing(&mut text)?,
+            tag::THRESHOLD => self.threshold_told = text.u8()? != 0,
             _ => {}
         }
         Some(())

@@ -95,6 +95,8 @@ enum Life {
     Held,
     /// Named to the caller, or about to be.
     Woken,
+    /// Waits for something that is no task, and stands in nobody's way.
+    Parked,
 }
 
 /// Why a task will not be answered with a status of its own.
@@ -223,7 +225,8 @@ impl TaskSet {
         match task.attribute {
             Attribute::HeadOfQueue | Attribute::Aca => true,
             Attribute::Ordered => !self.entries.iter().flatten().any(|other| {
-                other.age < task.age || (other.attribute == Attribute::HeadOfQueue && other.age != task.age)
+                (other.age < task.age && other.life != Life::Parked)
+                    || (other.attribute == Attribute::HeadOfQueue && other.age != task.age)
             }),
             Attribute::Simple => !self.entries.iter().flatten().any(|other| match other.attribute {
                 Attribute::HeadOfQueue => true,
@@ -282,6 +285,27 @@ impl TaskSet {
         }
     }
 
+    /// The task waits until [`TaskSet::unpark`]: for the end of what goes on in the background. From
+    /// here on its attribute holds nobody back.
+    pub fn park(&mut self, key: TaskKey) {
+        let Some(entry) = self.get_mut(key) else { return };
+        entry.life = Life::Parked;
+        entry.enabled = true;
+        let special = entry.attribute != Attribute::Simple;
+        entry.attribute = Attribute::Simple;
+        self.special -= u32::from(special);
+        self.wake();
+    }
+
+    pub fn unpark(&mut self, key: TaskKey) {
+        if let Some(entry) = self.get_mut(key)
+            && entry.life == Life::Parked
+        {
+            entry.life = Life::Running;
+            self.woken.push_back(key);
+        }
+    }
+
     /// The caller's name of a task that is to be executed again.
     pub fn woken(&mut self) -> Option<u32> {
         loop {
@@ -316,7 +340,7 @@ impl TaskSet {
             if entry.aborted.is_none() {
                 entry.aborted = Some(if entry.nexus == by { Abort::Own } else { Abort::Other });
             }
-            if entry.life == Life::Held {
+            if matches!(entry.life, Life::Held | Life::Parked) {
                 entry.life = Life::Woken;
                 self.held.retain(|other| *other != key);
                 self.woken.push_back(key);

@@ -7,6 +7,7 @@ use request::{Facts, Status};
 use crate::Plan;
 use crate::attention::{Attentions, Condition, Reset};
 use crate::journal::{Journal, Note};
+use crate::medium::{Allocation, Erasing, Started};
 use crate::mode::Values;
 use crate::nexus::{Nexus, Peer};
 use crate::nexus_table::NexusTable;
@@ -108,6 +109,8 @@ pub enum Verdict {
     Neighbours(Vec<Query>),
     /// Operations on the initiator's own buffers; [`Unit::finish`] makes the response of their end.
     Medium(Plan),
+    /// Where blocks lie in the store; [`Unit::finish_allocation`] asks, and makes the response.
+    Allocation(Allocation),
     /// More than that; [`Unit::finish_work`] makes the response of its end.
     Work(Box<dyn Work>),
     /// The answer stands, and others have to be waited for; [`Unit::finish_settled`] ends it.
@@ -149,6 +152,13 @@ pub struct Unit {
     pub(crate) ports: Vec<TargetPort>,
     pub(crate) stopped: bool,
     pub(crate) dirty: bool,
+    /// What a decode function has just decided to begin.
+    pub(crate) starting: Option<Started>,
+    pub(crate) erasing: Option<Erasing>,
+    /// The task that waited for the end of an erasure, and its answer.
+    pub(crate) erased: Option<(TaskKey, Response)>,
+    /// Initiators were told that the soft threshold is reached; not again before it is below.
+    pub(crate) threshold_told: bool,
     /// Bytes of medium read and written since the unit was made, and commands.
     pub(crate) counts: Counts,
 }
@@ -179,6 +189,10 @@ impl Unit {
             ports: Vec::new(),
             stopped: false,
             dirty: true,
+            starting: None,
+            erasing: None,
+            erased: None,
+            threshold_told: false,
             counts: Counts::default(),
         }
     }
@@ -270,7 +284,8 @@ impl Unit {
 
     /// True once after the state changed: store it when the guest can see the response.
     pub fn take_dirty(&mut self) -> bool {
-        core::mem::take(&mut self.dirty)
+        let moved = self.erasing_moved();
+        core::mem::take(&mut self.dirty) || moved
     }
 
     pub fn facts(&self) -> &Facts {

@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 use request::Facts;
 
 use crate::inquiry::{DIRECT_ACCESS, VENDOR};
-use crate::limits::{TRANSFER_MAX_BYTES, UNMAP_DESCRIPTORS_MAX, UNMAP_MAX_BYTES, WRITE_SAME_MAX_BYTES};
+use crate::limits::{TRANSFER_MAX_BYTES, UNMAP_DESCRIPTORS_MAX, UNMAP_MAX_BLOCKS, WRITE_SAME_MAX_BYTES};
+use crate::medium::COMPARE_AND_WRITE_MAX_BLOCKS;
 use crate::unit::Unit;
 
 /// One page: its code and the bytes behind its four-byte header.
@@ -101,18 +102,26 @@ fn block_limits(unit: &Unit) -> Vec<u8> {
     let blocks = |bytes: u64| bytes >> facts.shift();
     let mut body = alloc::vec![0; EXTENDED_BYTES];
     body[0] = 0x01; // WSNZ
+    body[1] = COMPARE_AND_WRITE_MAX_BLOCKS;
     // OPTIMAL TRANSFER LENGTH GRANULARITY: a physical block.
     let granularity = 1u16.checked_shl(u32::from(facts.physical_exponent)).unwrap_or(0);
     body[2..4].copy_from_slice(&granularity.to_be_bytes());
     put32(&mut body, 4, blocks(TRANSFER_MAX_BYTES));
     put32(&mut body, 8, facts.optimal.0.min(blocks(TRANSFER_MAX_BYTES)));
     if let Some(discard) = facts.discard {
-        put32(&mut body, 16, blocks(UNMAP_MAX_BYTES));
+        put32(&mut body, 16, UNMAP_MAX_BLOCKS);
         put32(&mut body, 20, u64::from(UNMAP_DESCRIPTORS_MAX));
         put32(&mut body, 24, discard.granularity.0);
         body[28] = 0x80; // UGAVALID, UNMAP GRANULARITY ALIGNMENT zero
     }
     body[32..40].copy_from_slice(&blocks(WRITE_SAME_MAX_BYTES).to_be_bytes());
+    if let Some(atomic) = facts.atomic {
+        // MAXIMUM ATOMIC TRANSFER LENGTH, ATOMIC ALIGNMENT, ATOMIC TRANSFER LENGTH GRANULARITY. With
+        // an ATOMIC BOUNDARY there is none.
+        put32(&mut body, 40, atomic.max.0.min(blocks(TRANSFER_MAX_BYTES)));
+        put32(&mut body, 44, atomic.alignment.0);
+        put32(&mut body, 48, atomic.granularity.0);
+    }
     body
 }
 
@@ -121,6 +130,9 @@ fn block_device_characteristics(unit: &Unit) -> Vec<u8> {
     let mut body = alloc::vec![0; EXTENDED_BYTES];
     // MEDIUM ROTATION RATE: 0001h does not rotate, 0000h not reported.
     body[1] = u8::from(!unit.facts.rotational);
+    if unit.facts.discard.is_some() {
+        body[3] = 0x40; // WABEREQ: after a block erase reads end well
+    }
     body
 }
 

@@ -78,6 +78,10 @@ pub struct Row {
     pub access: Access,
     /// Allowed by a target port in the standby state (SPC-5, target port group access states).
     pub in_standby: bool,
+    /// Only on a unit whose store writes more than a block at once or not at all.
+    pub atomic: bool,
+    /// Allowed while the medium is sanitized or formatted (SBC-4).
+    pub while_erasing: bool,
     /// Must not be run twice: its answer is kept until the initiator can see it.
     pub once: bool,
     pub on: On,
@@ -93,7 +97,7 @@ impl Row {
             On::Disk => unit.profile.kind == Kind::Disk,
             On::CdRom => unit.profile.kind == Kind::CdRom,
         };
-        kind && (!self.thin || unit.facts.discard.is_some())
+        kind && (!self.thin || unit.facts.discard.is_some()) && (!self.atomic || unit.facts.atomic.is_some())
     }
 
     /// Any bit outside the usage mask is refused, with a pointer to it (SPC-4 lets a
@@ -124,6 +128,8 @@ const ROW: Row = Row {
     thin: false,
     access: Access::Always,
     in_standby: false,
+    atomic: false,
+    while_erasing: false,
     once: false,
     on: On::All,
     reserved: 0,
@@ -276,6 +282,8 @@ pub fn table() -> String {
                 (row.needs_start, "not while stopped"),
                 (row.writes, "not if write protected"),
                 (row.thin, "only where the store gives space back"),
+                (row.atomic, "only where the store writes atomically"),
+                (row.while_erasing, "while the medium is erased"),
                 (row.on == On::Disk, "disks only"),
                 (row.on == On::CdRom, "CD/DVD only"),
             ] {

@@ -10,6 +10,7 @@ pub(super) const ROWS: [Row; 12] = [
         opcode: 0x03,
         usage: &[0x03, 0x01, R, R, F, R],
         past_attention: true,
+        while_erasing: true,
         decode: primary::request_sense,
         ..ASK
     },
@@ -18,6 +19,7 @@ pub(super) const ROWS: [Row; 12] = [
         opcode: 0x12,
         usage: &[0x12, 0x01, F, F, F, R],
         past_attention: true,
+        while_erasing: true,
         decode: inquiry::inquiry,
         ..ASK
     },
@@ -71,6 +73,7 @@ pub(super) const ROWS: [Row; 12] = [
         opcode: 0xa0,
         usage: &[0xa0, R, F, R, R, R, F, F, F, F, R, R],
         past_attention: true,
+        while_erasing: true,
         decode: report::report_luns,
         ..ASK
     },
@@ -79,6 +82,7 @@ pub(super) const ROWS: [Row; 12] = [
         opcode: 0xa3,
         action: Some(0x0c),
         usage: &[0xa3, 0x0c, 0x87, F, F, F, F, F, F, F, R, R],
+        while_erasing: true,
         decode: report::supported_operation_codes,
         ..ASK
     },
@@ -87,6 +91,7 @@ pub(super) const ROWS: [Row; 12] = [
         opcode: 0xa3,
         action: Some(0x0d),
         usage: &[0xa3, 0x0d, 0x80, R, R, R, F, F, F, F, R, R],
+        while_erasing: true,
         decode: report::supported_task_management_functions,
         ..ASK
     },

@@ -4,9 +4,11 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 use request::{Blocks, Discard, Operation};
 
+use super::bench::Machine;
 use super::{NEXUS, command, facts, run_command};
 use crate::{
-    PARAMETERS_MAX_BYTES, Profile, Status, TRANSFER_MAX_BYTES, Unit, Verdict, no_unit, rows, well_known,
+    At, Command, Do, PARAMETERS_MAX_BYTES, Profile, Sense, Status, TRANSFER_MAX_BYTES, Unit, Verdict,
+    no_unit, rows, well_known,
 };
 
 /// A CDB that has a row, with few bits set, so that most are not refused at the door.
@@ -59,8 +61,8 @@ fn within(unit: &Unit, operation: Operation) {
         | Operation::WriteZeroes { extent, .. }
         | Operation::WriteSame { extent, .. }
         | Operation::Discard(extent) => {
-            assert!(!facts.read_only);
             assert!(extent.first().0 + extent.count().0 <= facts.blocks.0);
+            assert!(!facts.read_only);
             assert!(!extent.is_empty());
         }
     }
@@ -73,17 +75,19 @@ proptest! {
     fn any_command_is_answered(
         mut unit in any_unit(),
         cdbs in proptest::collection::vec(any_cdb(), 1..8),
+        offered in prop_oneof![Just(0), Just(1024), Just(4096 * 2), 0..5000u64],
         list in proptest::collection::vec(prop_oneof![Just(0), any::<u8>()], 0..5000),
     ) {
         for cdb in &cdbs {
             let mut out = Vec::new();
-            let asked = unit.execute(&command(NEXUS, cdb), None, &mut out);
+            let command = Command { data_out: offered, ..command(NEXUS, cdb) };
+            let asked = unit.execute(&command, None, &mut out);
             if let Verdict::Parameters(bytes) = asked.verdict {
                 prop_assert!(bytes <= PARAMETERS_MAX_BYTES && bytes > 0);
             }
             let _ = unit.finish(asked.task, Status::Good);
             out.clear();
-            let verdict = run_command(&mut unit, &command(NEXUS, cdb), Some(&list), &mut out);
+            let verdict = run_command(&mut unit, &command, Some(&list), &mut out);
             match verdict {
                 Verdict::Respond(response) => {
                     prop_assert_eq!(response.sense.is_some(), response.status == 0x02);
@@ -100,7 +104,24 @@ proptest! {
                     }
                     prop_assert!((1..=256).contains(&count));
                 }
+                Verdict::Work(work) => {
+                    prop_assert!(out.is_empty());
+                    let mut machine = Machine::new(work, &list);
+                    let mut steps = 0;
+                    while let Do::Disk { at, operation, .. } =
+                        machine.work.next(Status::Good, &mut machine.memories)
+                    {
+                        prop_assert_eq!(at, At::Own);
+                        within(&unit, operation);
+                        steps += 1;
+                        prop_assert!(steps < 100, "{:?}", machine.work);
+                    }
+                }
+                Verdict::Allocation(_) | Verdict::Wait => prop_assert!(out.is_empty()),
                 other => prop_assert!(false, "{other:?}"),
+            }
+            if unit.background().is_some() {
+                unit.finish_background(if offered % 3 == 0 { Err(Sense::WRITE_ERROR) } else { Ok(()) });
             }
             let state = unit.state();
             let restored = Unit::restore(unit.facts().clone(), *unit.profile(), &state);

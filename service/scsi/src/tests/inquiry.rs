@@ -91,15 +91,17 @@ fn extended_inquiry_data() {
 fn block_limits() {
     let mut expected = [0; 64];
     expected[..4].copy_from_slice(&[0x00, 0xb0, 0x00, 0x3c]);
-    expected[4] = 0x01; // WSNZ
+    expected[4..6].copy_from_slice(&[0x01, 0xff]); // WSNZ, MAXIMUM COMPARE AND WRITE LENGTH
     expected[6..8].copy_from_slice(&[0x00, 0x08]);
     expected[8..12].copy_from_slice(&[0x00, 0x01, 0x00, 0x00]); // 32 MiB
     expected[12..16].copy_from_slice(&[0x00, 0x00, 0x00, 0x80]);
-    expected[20..24].copy_from_slice(&[0x00, 0x80, 0x00, 0x00]); // 4 GiB
+    expected[20..24].copy_from_slice(&[0x00, 0x10, 0x00, 0x00]); // 1 Mi blocks
     expected[24..28].copy_from_slice(&[0x00, 0x00, 0x01, 0x00]);
     expected[28..32].copy_from_slice(&[0x00, 0x00, 0x00, 0x08]);
     expected[32] = 0x80; // UGAVALID
     expected[36..44].copy_from_slice(&[0, 0, 0, 0, 0x00, 0x01, 0x00, 0x00]);
+    // MAXIMUM ATOMIC TRANSFER LENGTH, ATOMIC ALIGNMENT, ATOMIC TRANSFER LENGTH GRANULARITY.
+    expected[44..56].copy_from_slice(&[0, 0, 0x08, 0x00, 0, 0, 0, 0x08, 0, 0, 0, 0x08]);
     assert_eq!(vpd(0xb0), expected);
 }
 
@@ -117,7 +119,8 @@ fn a_unit_that_cannot_give_space_back_says_so_everywhere() {
 #[test]
 fn block_device_characteristics() {
     let mut expected = [0; 64];
-    expected[..6].copy_from_slice(&[0x00, 0xb1, 0x00, 0x3c, 0x00, 0x01]);
+    // WABEREQ 01b: reads end well after a block erase.
+    expected[..8].copy_from_slice(&[0x00, 0xb1, 0x00, 0x3c, 0x00, 0x01, 0x00, 0x40]);
     assert_eq!(vpd(0xb1), expected);
     let mut spinning = facts();
     spinning.rotational = true;

@@ -46,14 +46,8 @@ fn writes_of_every_length() {
 }
 
 #[test]
-fn verify_and_synchronize_cache_flush() {
+fn synchronize_cache_flushes() {
     let mut unit = unit(facts());
-    for cdb in lengths(None, 0x2f, 0xaf, 0x8f, 0x10) {
-        assert_eq!(operations(&mut unit, &cdb), [Operation::Flush]);
-    }
-    // BYTCHK, in both its values.
-    assert_eq!(failure(&mut unit, &[0x2f, 0x02, 0, 0, 0, 0, 0, 0, 1, 0]), (0x5, 0x24, 0x00));
-    assert_eq!(failure(&mut unit, &[0x2f, 0x06, 0, 0, 0, 0, 0, 0, 1, 0]), (0x5, 0x24, 0x00));
     assert_eq!(operations(&mut unit, &[0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0]), [Operation::Flush]);
     assert_eq!(operations(&mut unit, &[0x35, 0x02, 0, 0, 0, 5, 0, 0, 9, 0]), [Operation::Flush]);
     assert_eq!(

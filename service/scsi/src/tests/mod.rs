@@ -1,8 +1,12 @@
 //! Expected bytes are typed here from the standards, apart from the constants of the code.
 
+mod allocation;
 mod arbitrary;
 mod attentions;
+mod bench;
+mod compare;
 mod document;
+mod erase;
 mod inquiry;
 mod journal;
 mod linux;
@@ -18,7 +22,7 @@ mod task_set;
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use request::{Blocks, Discard, Facts, Identity, Operation, Status};
+use request::{Atomic, Blocks, Discard, Facts, Identity, Operation, Status};
 
 use crate::{
     Attribute, Command, Ending, Nexus, Peer, Plan, PortId, Profile, Response, Sense, TransportId, Unit,
@@ -39,7 +43,7 @@ pub(super) fn facts() -> Facts {
         rotational: false,
         write_cache: true,
         discard: Some(Discard { granularity: Blocks(8), zeroes: true }),
-        atomic: None,
+        atomic: Some(Atomic { max: Blocks(2048), alignment: Blocks(8), granularity: Blocks(8) }),
         identity: Identity {
             naa: [
                 0x62, 0x5e, 0x41, 0x10, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b,
