@@ -31,7 +31,7 @@ impl Lane {
             }
             Device::Scsi(_) | Device::Blk(_) => {
                 for _ in 0..BURST_MAX {
-                    if !self.start_request(index, ring) {
+                    if self.journal_full || !self.start_request(index, ring) {
                         break;
                     }
                 }
@@ -196,7 +196,7 @@ impl Lane {
         let next = match &mut request.work {
             Work::Blk(work) => work.next(),
             Work::Scsi(_) => self.next_of_plan(tag),
-            Work::None | Work::Manage { .. } | Work::Flush => None,
+            Work::None | Work::Manage { .. } | Work::Flush | Work::Background(_) => None,
         };
         let Some(operation) = next else {
             self.finish(tag, Status::Good);
@@ -247,7 +247,7 @@ impl Lane {
                 Some(memory) => work.finish(&memory, &request.chain, virtio_blk::status_of(status)),
                 None => return,
             },
-            Work::Flush | Work::None | Work::Manage { .. } => 0,
+            Work::Flush | Work::None | Work::Manage { .. } | Work::Background(_) => 0,
         };
         self.end(tag, written);
     }

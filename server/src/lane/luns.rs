@@ -38,6 +38,8 @@ impl Lane {
                 .hint("detach it from another slot, or end iSCSI sessions")
         })?;
         self.volumes.dirty(volume);
+        // The last worker may have died in the middle of a SANITIZE.
+        self.wakers.push(volume);
         Ok(nexus)
     }
 

@@ -173,6 +173,10 @@ pub struct Lane {
     /// Volumes on whose units a task may go on that was held back.
     wakers: Vec<u32>,
     scratch: Scratch,
+    /// Works of units that wait for scratch memory.
+    background: Vec<(u32, Box<dyn ::scsi::Work>)>,
+    /// A unit remembers as many answers as it can: nothing more is begun before they are seen.
+    journal_full: bool,
     stable: Stable,
     volumes: Volumes,
     networks: Networks,
@@ -223,6 +227,8 @@ impl Lane {
             waiting: Vec::new(),
             wakers: Vec::new(),
             scratch: Scratch::default(),
+            background: Vec::new(),
+            journal_full: false,
             stable,
             networks: Networks::default(),
             reply: Vec::new(),
@@ -450,6 +456,7 @@ impl Lane {
         let changed = self.volumes.save_changed();
         self.publish_rings();
         self.volumes.seen(changed);
+        self.journal_full = false;
     }
 
     fn publish_rings(&mut self) {

@@ -7,7 +7,7 @@ use guest_memory::Memory;
 use request::Span;
 use virtqueue::Chain;
 
-use super::scsi::ScsiTask;
+use super::scsi::{Machine, ScsiTask};
 
 /// Where a request came from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub enum Work {
     None,
     Blk(virtio_blk::Work),
     Scsi(ScsiTask),
+    /// A unit's own.
+    Background(Machine),
     /// A task management function waits for the tasks that it is about.
     Manage {
         waits_for: Vec<u32>,

@@ -89,16 +89,19 @@ enum Stage {
         data_in: u64,
         data_out: u64,
     },
-    Machine {
-        work: Box<dyn scsi::Work>,
-        scratch: Arc<Memory>,
-        noted: Option<u32>,
-    },
+    Machine(Machine),
     /// Other tasks have to end first, by their tags; then the state becomes durable.
     Settling {
         settle: Settle,
         writing: bool,
     },
+}
+
+/// A work with the memory that it has from its beginning to its end.
+pub struct Machine {
+    work: Box<dyn scsi::Work>,
+    scratch: Arc<Memory>,
+    noted: Option<u32>,
 }
 
 /// How a command ended.
@@ -188,9 +191,11 @@ impl Lane {
             let outcome = logical.unit.execute(&command, parameters.as_deref(), &mut self.reply);
             let dirty = logical.unit.take_dirty();
             task.key = Some(outcome.task);
+            let full = logical.unit.journal_is_full();
             if dirty {
                 self.volumes.dirty(volume);
             }
+            self.journal_full |= full;
             match outcome.verdict {
                 Verdict::Respond(response) => {
                     let request = self.requests.get(tag);
@@ -235,7 +240,7 @@ impl Lane {
                         self.end_scsi(tag, response);
                         return;
                     };
-                    self.set_stage(tag, Stage::Machine { work, scratch, noted: None });
+                    self.set_stage(tag, Stage::Machine(Machine { work, scratch, noted: None }));
                     self.step_machine(tag, Status::Good);
                     return;
                 }
@@ -245,8 +250,20 @@ impl Lane {
                     self.settle(u32::MAX);
                     return;
                 }
+                Verdict::Allocation(wanted) => {
+                    let key = outcome.task;
+                    let ending = self.volumes.find_allocation(volume, key, &wanted, &mut self.reply);
+                    let request = self.requests.get(tag);
+                    let data_in = match &request.memory {
+                        Some(memory) => memory.scatter(request.data_in(), &self.reply) as u64,
+                        None => 0,
+                    };
+                    self.end_scsi(tag, ended_as(ending, data_in));
+                    return;
+                }
                 Verdict::Wait => {
                     self.set_stage(tag, Stage::Held);
+                    self.start_background(volume);
                     return;
                 }
                 Verdict::Aborted(abort) => {
@@ -347,7 +364,8 @@ impl Lane {
 
     pub(super) fn is_machine(&mut self, tag: u32) -> bool {
         match &self.requests.get(tag).work {
-            Work::Scsi(task) => matches!(task.stage, Stage::Machine { .. }),
+            Work::Scsi(task) => matches!(task.stage, Stage::Machine(_)),
+            Work::Background(_) => true,
             _ => false,
         }
     }
@@ -361,15 +379,25 @@ impl Lane {
             // The spans are read beside the machine, which is written.
             let (out, into) = (request.data_out().to_vec(), request.data_in().to_vec());
             let volume = request.volume;
-            let Work::Scsi(task) = &mut request.work else { return };
-            let key = task.key;
-            let Stage::Machine { work, scratch, noted } = &mut task.stage else { return };
+            let (key, machine) = match &mut request.work {
+                Work::Scsi(task) => match &mut task.stage {
+                    Stage::Machine(machine) => (task.key, machine),
+                    _ => return,
+                },
+                Work::Background(machine) => (None, machine),
+                _ => return,
+            };
+            let Machine { work, scratch, noted } = machine;
             let mut memories = Memories { memory: &memory, out: &out, into: &into, scratch };
             match work.next(last, &mut memories) {
                 Do::End { result, data_in, data_out } => {
                     let scratch = Arc::clone(scratch);
-                    task.stage = Stage::Held;
                     self.scratch.give_back(scratch);
+                    if matches!(request.work, Work::Background(_)) {
+                        self.end_background(tag, result);
+                        return;
+                    }
+                    self.set_stage(tag, Stage::Held);
                     let ending = match (self.volumes.unit(volume), key) {
                         (Some(logical), Some(key)) => Some(logical.unit.finish_work(key, result, data_out)),
                         _ => None,
@@ -416,6 +444,40 @@ impl Lane {
         }
     }
 
+    /// What a unit has to do on nobody's behalf, if there is something (SANITIZE, FORMAT UNIT).
+    pub(super) fn start_background(&mut self, volume: u32) {
+        if let Some(work) = self.volumes.unit(volume).and_then(|logical| logical.unit.background()) {
+            self.background.push((volume, work));
+        }
+        while let Some((volume, work)) = self.background.pop() {
+            let Some(tag) = self.requests.take() else {
+                self.background.push((volume, work));
+                return;
+            };
+            let Some(scratch) = self.scratch.take() else {
+                // Tried again when another task ends.
+                self.requests.give_back(tag);
+                self.background.push((volume, work));
+                return;
+            };
+            let request = self.requests.get(tag);
+            request.origin = Origin::Server;
+            request.volume = volume;
+            request.memory = Some(Memory::empty());
+            request.work = Work::Background(Machine { work, scratch, noted: None });
+            self.step_machine(tag, Status::Good);
+        }
+    }
+
+    fn end_background(&mut self, tag: u32, result: Result<(), scsi::Sense>) {
+        let volume = self.requests.get(tag).volume;
+        self.requests.give_back(tag);
+        if let Some(logical) = self.volumes.unit(volume) {
+            logical.unit.finish_background(result);
+        }
+        self.unit_changed(volume);
+    }
+
     /// The command's plan has ended.
     pub(super) fn finish_plan(&mut self, tag: u32, status: Status) {
         let request = self.requests.get(tag);
@@ -447,6 +509,7 @@ impl Lane {
                 self.wakers.push(volume);
             }
         }
+        self.start_background(volume);
     }
 
     /// Runs what waited for tasks that have ended.
@@ -455,6 +518,7 @@ impl Lane {
             while let Some(tag) = self.volumes.unit(volume).and_then(|logical| logical.unit.woken()) {
                 self.start_scsi(tag);
             }
+            self.start_background(volume);
         }
     }
 

@@ -12,6 +12,7 @@ use disk_block_device::DiskBlockDevice;
 use disk_file::DiskFile;
 use disk_null::DiskNull;
 use host::ring::Ring;
+use scsi::{Allocation, Ending, TaskKey};
 use request::{Blocks, Discard, Facts, Identity, Instant, Operation, Status};
 
 use super::unit::{Left, LogicalUnit};
@@ -167,6 +168,20 @@ impl Volumes {
             self.changed = changed;
             self.changed.clear();
         }
+    }
+
+    /// GET LBA STATUS: what the store says of the blocks.
+    pub fn find_allocation(
+        &mut self,
+        index: u32,
+        task: TaskKey,
+        wanted: &Allocation,
+        reply: &mut Vec<u8>,
+    ) -> Option<Ending> {
+        let volume = self.table.get_mut(index as usize)?.as_mut()?;
+        let disk = &mut volume.disk;
+        let logical = volume.unit.as_mut()?;
+        Some(logical.unit.finish_allocation(task, wanted, |lba| disk.allocation(lba), reply))
     }
 
     pub fn is_open(&self, index: u32) -> bool {
