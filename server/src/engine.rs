@@ -94,6 +94,20 @@ impl Host {
         let _ = self.settle_fences(objects, Duration::ZERO);
     }
 
+    /// How full the stores of thin volumes are, for those whose users want to be told: now and then.
+    pub fn look_at_thresholds(&self) {
+        let watched: Vec<VolumeSpec> =
+            self.objects().volumes.values().filter(|spec| spec.thin_threshold.is_some()).cloned().collect();
+        for spec in watched {
+            // Asks the file system, which may take its time; no lane waits for it.
+            let (_, allocated) = volume::sizes(&spec);
+            for lane in &self.lanes {
+                let name = spec.name.clone();
+                lane.tell(move |lane| lane.volume_allocated(&name, allocated));
+            }
+        }
+    }
+
     /// Every lane finishes what is under way at the disks and takes no more.
     pub fn quiesce(&self) {
         for lane in &self.lanes {

@@ -20,6 +20,9 @@ const API: &str = "api";
 /// How long a predecessor on the same state directory may take to be gone for good.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How often the stores of thin volumes with a threshold are asked how full they are.
+const THRESHOLDS_EVERY: Duration = Duration::from_secs(10);
+
 pub fn run(args: &Serve, api: &Path) -> Result<(), Problem> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -103,6 +106,16 @@ fn serve(args: &Serve, api_path: &Path) -> Result<(), Problem> {
             }
         })
         .map_err(|error| Problem::failed(format!("cannot start the API's thread: {error}")))?;
+    let thresholds = Arc::clone(&host);
+    std::thread::Builder::new()
+        .name("thresholds".to_owned())
+        .spawn(move || {
+            loop {
+                std::thread::sleep(THRESHOLDS_EVERY);
+                thresholds.look_at_thresholds();
+            }
+        })
+        .map_err(|error| Problem::failed(format!("cannot start the thread of thresholds: {error}")))?;
     loop {
         // The signals' descriptor wakes at once; a restart is asked for over the API, which has to
         // be given a moment to answer its caller anyway.

@@ -11,6 +11,16 @@ use super::device::{Device, LUNS_MAX, Lun};
 use super::objects::Use;
 use super::unit::{Left, peer_of_slot, profile_of, sas_address, state_of};
 
+/// The target port that a controller is: a group of its own.
+fn port_of(slot: &str, port_id: u16, path: PathState) -> TargetPort {
+    TargetPort {
+        id: PortId(port_id),
+        group: port_id,
+        name: PortName::Sas(sas_address(slot, "/target")),
+        state: state_of(path),
+    }
+}
+
 impl Lane {
     /// A controller becomes a nexus of the volume's unit, by a target port of its own.
     pub(super) fn join_unit(
@@ -26,12 +36,7 @@ impl Lane {
         let Some(logical) = self.volumes.unit(volume) else {
             return Err(Problem::failed("the volume has no unit").at(name));
         };
-        logical.set_port(TargetPort {
-            id: PortId(port_id),
-            group: port_id,
-            name: PortName::Sas(sas_address(&name, "/target")),
-            state: state_of(path),
-        });
+        logical.set_port(port_of(&name, port_id, path));
         let nexus = logical.unit.attach(peer_of_slot(&name, port_id)).ok_or_else(|| {
             Problem::conflict(format!("a volume has at most {} initiators at a time", scsi::NEXUS_MAX))
                 .at(name.clone())
@@ -41,6 +46,31 @@ impl Lane {
         // The last worker may have died in the middle of a SANITIZE.
         self.wakers.push(volume);
         Ok(nexus)
+    }
+
+    /// The owner likes a slot's path more or less than before (ALUA).
+    pub(super) fn set_path(&mut self, index: u32, port_id: u16, path: PathState) {
+        let Some(Some(slot)) = self.slots.get(index as usize) else { return };
+        let Device::Scsi(device) = &slot.device else { return };
+        let (name, view) = (slot.spec.id.to_string(), std::rc::Rc::clone(&device.view));
+        for (_, volume, _) in &view.units {
+            if let Some(logical) = self.volumes.unit(*volume) {
+                logical.set_port(port_of(&name, port_id, path));
+                self.volumes.dirty(*volume);
+            }
+        }
+    }
+
+    /// So much of a volume has a place in its store.
+    pub fn volume_allocated(&mut self, name: &str, bytes: u64) {
+        let Some(volume) = self.volumes.find(name) else { return };
+        if let Some(logical) = self.volumes.unit(volume) {
+            let blocks = bytes >> logical.unit.facts().shift();
+            logical.unit.allocated(blocks);
+            if logical.unit.take_dirty() {
+                self.volumes.dirty(volume);
+            }
+        }
     }
 
     /// A controller is a nexus of the volume's unit no longer.

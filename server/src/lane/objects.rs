@@ -290,7 +290,10 @@ impl Lane {
             let changed = virtio_net::Config { mac, ..*device.nic.config() };
             device.nic.change(changed);
         }
-        slot.spec = spec;
+        slot.spec = spec.clone();
+        if let DeviceSpec::VirtioScsi { port_id, path, .. } = &spec.device {
+            self.set_path(index, *port_id, *path);
+        }
         Ok(())
     }
 

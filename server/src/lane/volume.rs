@@ -12,8 +12,8 @@ use disk_block_device::DiskBlockDevice;
 use disk_file::DiskFile;
 use disk_null::DiskNull;
 use host::ring::Ring;
-use scsi::{Allocation, Ending, TaskKey};
 use request::{Blocks, Discard, Facts, Identity, Instant, Operation, Status};
+use scsi::{Allocation, Ending, TaskKey};
 
 use super::unit::{Left, LogicalUnit};
 use crate::engine::place_of;
