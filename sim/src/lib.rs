@@ -18,6 +18,8 @@ mod dice;
 pub mod frame;
 mod guest_disk;
 mod guest_net;
+mod ledger;
+mod lun;
 mod network;
 pub mod oracle;
 mod rude;

@@ -8,6 +8,7 @@ use guest_memory::{Memory, Window};
 use request::{Blocks, Discard, Facts, Identity, Mac};
 use virtqueue::{Order, Queue, Setup};
 
+use crate::ledger::Ledger;
 use crate::oracle::BLOCK;
 
 /// One ring of a device.
@@ -68,14 +69,14 @@ pub enum Model {
 pub struct Slot {
     pub memory: Arc<Memory>,
     pub rings: Vec<Ring>,
-    /// The model's state, as the worker last stored it; the first byte says whether it did.
-    pub ledger: Window,
+    /// The unit's state, as the worker last stored it.
+    pub ledger: Ledger,
     pub model: Model,
 }
 
 impl Slot {
     pub fn new(memory: Arc<Memory>, rings: Vec<Ring>, model: Model) -> Self {
-        Self { memory, rings, ledger: Window::anonymous(4096), model }
+        Self { memory, rings, ledger: Ledger::new(), model }
     }
 }
 

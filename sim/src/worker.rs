@@ -8,17 +8,22 @@ use disk::{Data, Disk};
 use disk_faulty::{DiskFaulty, Rates};
 use disk_memory::DiskMemory;
 use guest_memory::Memory;
-use request::{Facts, Instant, Operation, Span, Status};
+use request::{Facts, Instant, Lba, Operation, Run, Span, Status};
+use scsi::{Ending, Nexus, Peer, PortId, Profile, TransportId, Unit, Verdict};
 use virtio_blk::{Limits, Mode};
 use virtio_scsi::bits::response;
 use virtio_scsi::{Answer, Place, Sizes, Task};
 use virtqueue::{Chain, Pop, Queue};
 
 use crate::dice::Dice;
+use crate::lun::{Arrival, Lun};
 use crate::network::Network;
 use crate::slot::{Model, Slot};
 
-const NEXUS: scsi::Nexus = scsi::Nexus(0);
+/// The one initiator port of a slot, and the target port that it comes by.
+fn peer() -> Peer {
+    Peer { initiator: TransportId::sas([0x30, 0, 0, 0, 0, 0, 0, 1]), port: PortId(1) }
+}
 
 /// Chains taken from one ring in one turn.
 const BURST_MAX: usize = 8;
@@ -80,9 +85,9 @@ pub struct BlkDevice {
 }
 
 pub struct ScsiDevice {
-    disk: DiskFaulty<DiskMemory>,
-    unit: scsi::Unit,
-    pending: BTreeMap<u32, Pending<ScsiWork>>,
+    lun: Lun,
+    nexus: Nexus,
+    pending: BTreeMap<u32, Pending<Task>>,
     next_tag: u32,
 }
 
@@ -93,12 +98,46 @@ struct Pending<W> {
     work: W,
 }
 
-struct ScsiWork {
-    task: Task,
-    plan: scsi::Plan,
-    offered: u64,
-    data_in: u64,
-    data_out: u64,
+/// A disk whose worker has a bug.
+struct Spoilt {
+    disk: DiskFaulty<DiskMemory>,
+    sabotage: Option<Sabotage>,
+    /// Operations that never reached the disk.
+    skipped: Vec<u32>,
+}
+
+impl Disk for Spoilt {
+    fn facts(&self) -> &Facts {
+        self.disk.facts()
+    }
+
+    fn submit(&mut self, now: Instant, tag: u32, operation: Operation, data: Data<'_>) {
+        match spoil(operation, tag, self.sabotage) {
+            Some(operation) => self.disk.submit(now, tag, operation, data),
+            None => self.skipped.push(tag),
+        }
+    }
+
+    fn poll(&mut self, now: Instant, done: &mut dyn FnMut(u32, Status)) {
+        self.skipped.drain(..).for_each(|tag| done(tag, Status::Good));
+        self.disk.poll(now, done);
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.disk.next_deadline()
+    }
+
+    fn resize(&mut self) -> bool {
+        self.disk.resize()
+    }
+
+    fn allocation(&mut self, from: Lba) -> Run {
+        self.disk.allocation(from)
+    }
+
+    fn take_cause(&mut self) -> Option<String> {
+        self.disk.take_cause()
+    }
 }
 
 impl Worker {
@@ -138,15 +177,18 @@ impl Worker {
                     }))
                 }
                 Model::Scsi { medium } => {
-                    let mut bytes = [0; scsi::STATE_BYTES];
-                    slot.ledger.read_bytes(1, &mut bytes);
-                    let stored = slot.ledger.load_u8(0) != 0;
-                    let unit = match scsi::State::decode(&bytes) {
-                        Some(state) if stored => scsi::Unit::restore(medium.facts(), &state),
-                        _ => scsi::Unit::new(medium.facts()),
+                    let facts = medium.facts();
+                    let stored = slot.ledger.load();
+                    let mut unit = match stored.is_empty() {
+                        true => Unit::new(facts, Profile::default()),
+                        false => Unit::restore(facts, Profile::default(), &stored),
                     };
+                    let nexus = unit.attach(peer()).expect("there is room for one");
                     let disk = DiskFaulty::new(DiskMemory::new(medium.clone()), rates, dice.seed());
-                    Kind::Scsi(Box::new(ScsiDevice { disk, unit, pending: BTreeMap::new(), next_tag: 0 }))
+                    let disk = Spoilt { disk, sabotage, skipped: Vec::new() };
+                    let lun = Lun::new(unit, Box::new(disk), slot.ledger.clone());
+                    lun.save();
+                    Kind::Scsi(Box::new(ScsiDevice { lun, nexus, pending: BTreeMap::new(), next_tag: 0 }))
                 }
                 Model::Net { mac, features } => Kind::Net(Box::new(network.attach(index, *mac, *features))),
             };
@@ -168,14 +210,13 @@ impl Worker {
         for &index in &order {
             self.publish(index, slots, ends);
         }
-        self.store(slots);
     }
 
     /// Whether something may happen without a kick: a disk has work.
     pub fn is_busy(&self) -> bool {
         self.devices.iter().any(|device| match &device.kind {
             Kind::Blk(blk) => !blk.pending.is_empty(),
-            Kind::Scsi(scsi) => !scsi.pending.is_empty(),
+            Kind::Scsi(scsi) => scsi.lun.is_busy(),
             Kind::Net(_) => false,
         })
     }
@@ -229,18 +270,20 @@ impl Worker {
                 for (ring, queue) in queues.iter_mut().enumerate() {
                     for _ in 0..BURST_MAX {
                         let mut chain = Chain::new();
-                        if !pop(queue, memory, &mut chain) {
+                        let resumed = queue.resubmits() > 0;
+                        if scsi.lun.unit.journal_is_full() || !pop(queue, memory, &mut chain) {
                             break;
                         }
-                        if let Some(end) = scsi.start(memory, ring, chain, self.now, self.sabotage, ends) {
+                        if let Some(end) = scsi.start(memory, ring, chain, resumed, self.now, ends) {
                             queue.push(memory, end.head, end.written);
                         }
                     }
                 }
                 if !dice.one_in(3) {
-                    for end in scsi.poll(self.now, self.sabotage, ends) {
-                        queues[end.ring].push(memory, end.head, end.written);
-                    }
+                    scsi.lun.poll(self.now, &mut || {});
+                }
+                for end in scsi.ended(ends) {
+                    queues[end.ring].push(memory, end.head, end.written);
                 }
             }
         }
@@ -249,6 +292,14 @@ impl Worker {
     fn publish(&mut self, index: usize, slots: &mut [Slot], ends: &mut Ends) {
         let device = &mut self.devices[index];
         let slot = &mut slots[index];
+        // Before the guest can see what changed it, and when what it was told is told.
+        let changed = match &mut device.kind {
+            Kind::Scsi(scsi) => scsi.lun.unit.take_dirty().then_some(&mut scsi.lun),
+            _ => None,
+        };
+        if let Some(lun) = &changed {
+            lun.save();
+        }
         for (ring, queue) in device.queues.iter_mut().enumerate() {
             let interrupt = queue.publish(&slot.memory);
             slot.rings[ring].interrupt |= interrupt;
@@ -256,18 +307,9 @@ impl Worker {
                 ends.count("queue", fault.name());
             }
         }
-    }
-
-    /// State that a response told of is stored once the guest can see that response.
-    fn store(&mut self, slots: &[Slot]) {
-        for (device, slot) in self.devices.iter_mut().zip(slots) {
-            if let Kind::Scsi(scsi) = &mut device.kind
-                && scsi.unit.take_dirty()
-            {
-                scsi.unit.seen();
-                slot.ledger.write_bytes(1, &scsi.unit.state().encode());
-                slot.ledger.store_release_u8(0, 1);
-            }
+        if let Some(lun) = changed {
+            lun.unit.seen();
+            lun.save();
         }
     }
 }
@@ -370,120 +412,75 @@ impl BlkDevice {
 }
 
 impl ScsiDevice {
+    /// The end, if the command never came to the unit.
     fn start(
         &mut self,
         memory: &Arc<Memory>,
         ring: usize,
         mut chain: Chain,
+        resumed: bool,
         now: Instant,
-        sabotage: Option<Sabotage>,
         ends: &mut Ends,
     ) -> Option<End> {
-        let mut task = match virtio_scsi::parse(memory, &mut chain, Sizes::default()) {
+        let task = match virtio_scsi::parse(memory, &mut chain, Sizes::default()) {
             Ok(task) => task,
             Err(refused) => {
                 ends.count("scsi", refused.fault.name());
                 return Some(End { ring, head: chain.head, written: refused.written });
             }
         };
-        let offered = task.data_bytes(&chain);
-        let mut reply = Vec::new();
-        match self.decide(&task, memory, &chain, &mut reply) {
-            scsi::Verdict::Respond(response) => {
-                let name = response.sense_data().map_or("good", |_| "check_condition");
-                ends.count("scsi", name);
-                let data_in = memory.scatter(task.data_in(&chain), &reply) as u64;
-                let written = answer(&task, memory, &chain, response, data_in, offered);
-                Some(End { ring, head: chain.head, written })
-            }
-            scsi::Verdict::Parameters(_) => unreachable!("`decide` gives what was asked for"),
-            scsi::Verdict::Medium(plan) => {
-                let (data_in, data_out) = (plan.data_in(), plan.data_out());
-                let fits = task.limit_data_in(&mut chain, data_in)
-                    && (data_out == 0 || task.limit_data_out(&mut chain, data_out));
-                if !fits {
-                    ends.count("scsi", "overrun");
-                    let written = task.finish(memory, &chain, &Answer::failure(response::OVERRUN), 0);
-                    return Some(End { ring, head: chain.head, written });
-                }
-                let tag = self.next_tag;
-                self.next_tag = self.next_tag.wrapping_add(1);
-                let work = ScsiWork { task, plan, offered, data_in, data_out };
-                self.pending.insert(tag, Pending { ring, chain, memory: Arc::clone(memory), work });
-                self.advance(tag, now, sabotage, ends)
-            }
-        }
-    }
-
-    fn decide(&mut self, task: &Task, memory: &Memory, chain: &Chain, reply: &mut Vec<u8>) -> scsi::Verdict {
-        let command = scsi::Command { nexus: NEXUS, cdb: &task.cdb, luns: &[0] };
         if task.place != (Place::Unit { target: 0, lun: 0 }) {
-            return scsi::no_unit(&command, reply);
+            let mut reply = Vec::new();
+            let verdict = scsi::no_unit(&scsi::bare_command(&task.cdb, &[0]), &mut reply);
+            let Verdict::Respond(response) = verdict else { unreachable!("there is no unit to do more") };
+            ends.count("scsi", response.sense_data().map_or("good", |_| "check_condition"));
+            let data_in = memory.scatter(task.data_in(&chain), &reply) as u64;
+            let written = answer(&task, memory, &chain, response, data_in);
+            return Some(End { ring, head: chain.head, written });
         }
-        match self.unit.execute(&command, None, reply) {
-            scsi::Verdict::Parameters(wanted) => {
-                let mut parameters = vec![0; wanted];
-                let given = memory.gather(task.data_out(chain), &mut parameters);
-                parameters.truncate(given);
-                self.unit.execute(&command, Some(&parameters), reply)
-            }
-            verdict => verdict,
-        }
-    }
-
-    fn advance(
-        &mut self,
-        tag: u32,
-        now: Instant,
-        sabotage: Option<Sabotage>,
-        ends: &mut Ends,
-    ) -> Option<End> {
-        let pending = self.pending.get_mut(&tag).expect("the disk ends what it was given");
-        let Some(operation) = pending.work.plan.next() else { return self.finish(tag, Status::Good, ends) };
-        let Some(operation) = spoil(operation, tag, sabotage) else {
-            return self.advance(tag, now, sabotage, ends);
+        let tag = self.next_tag;
+        // The last one is the unit's own.
+        self.next_tag = self.next_tag.wrapping_add(1) & 0x7fff_ffff;
+        let arrival = Arrival {
+            nexus: self.nexus,
+            id: task.id,
+            cdb: task.cdb.to_vec(),
+            resumed,
+            memory: Arc::clone(memory),
+            out: task.data_out(&chain).to_vec(),
+            into: task.data_in(&chain).to_vec(),
         };
-        let spans: &[Span] = match operation {
-            Operation::Read(_) => pending.work.task.data_in(&pending.chain),
-            Operation::Write { .. } | Operation::WriteAtomic { .. } | Operation::WriteSame { .. } => {
-                pending.work.task.data_out(&pending.chain)
-            }
-            _ => &[],
-        };
-        self.disk.submit(now, tag, operation, Data { memory: &pending.memory, spans });
+        self.pending.insert(tag, Pending { ring, chain, memory: Arc::clone(memory), work: task });
+        self.lun.begin(tag, arrival, now);
         None
     }
 
-    fn finish(&mut self, tag: u32, status: Status, ends: &mut Ends) -> Option<End> {
-        let Pending { ring, chain, memory, work } = self.pending.remove(&tag)?;
-        ends.count("scsi", status.name());
-        let mut response = self.unit.finish(NEXUS, status);
-        response.data_out = work.data_out;
-        let data_in = if status == Status::Good { work.data_in } else { 0 };
-        let written = answer(&work.task, &memory, &chain, response, data_in, work.offered);
-        Some(End { ring, head: chain.head, written })
-    }
-
-    fn poll(&mut self, now: Instant, sabotage: Option<Sabotage>, ends: &mut Ends) -> Vec<End> {
+    /// What has ended since the last time.
+    fn ended(&mut self, ends: &mut Ends) -> Vec<End> {
         let mut done = Vec::new();
-        self.disk.poll(now, &mut |tag, status| done.push((tag, status)));
-        done.into_iter()
-            .filter_map(|(tag, status)| match status {
-                Status::Good => self.advance(tag, now, sabotage, ends),
-                status => self.finish(tag, status, ends),
-            })
-            .collect()
+        for ended in std::mem::take(&mut self.lun.ended) {
+            let Some(Pending { ring, chain, memory, work: task }) = self.pending.remove(&ended.tag) else {
+                continue;
+            };
+            let written = match ended.ending {
+                None => {
+                    ends.count("scsi", "overrun");
+                    task.finish(&memory, &chain, &Answer::failure(response::OVERRUN), 0)
+                }
+                Some(Ending::Aborted) => unreachable!("these guests abort nothing"),
+                Some(Ending::Respond(response)) => {
+                    let answered = response.sense_data().map_or("good", |_| "check_condition");
+                    ends.count("scsi", ended.medium.map_or(answered, Status::name));
+                    answer(&task, &memory, &chain, response, ended.data_in)
+                }
+            };
+            done.push(End { ring, head: chain.head, written });
+        }
+        done
     }
 }
 
-fn answer(
-    task: &Task,
-    memory: &Memory,
-    chain: &Chain,
-    response: scsi::Response,
-    data_in: u64,
-    offered: u64,
-) -> u32 {
+fn answer(task: &Task, memory: &Memory, chain: &Chain, response: scsi::Response, data_in: u64) -> u32 {
     let sense = response.sense_data();
     let used = data_in + response.data_out;
     let answer = Answer {
@@ -491,7 +488,7 @@ fn answer(
         status: response.status,
         status_qualifier: 0,
         sense: sense.as_deref().unwrap_or(&[]),
-        residual: u32::try_from(offered.saturating_sub(used)).unwrap_or(u32::MAX),
+        residual: u32::try_from(task.offered().saturating_sub(used)).unwrap_or(u32::MAX),
     };
     task.finish(memory, chain, &answer, data_in)
 }

@@ -94,17 +94,24 @@ impl Medium {
     /// The worker is dead: each of its requests is done, done in part, or cancelled, in any order.
     /// Nobody learns which.
     pub fn settle(&self) {
+        while self.settle_one() {}
+    }
+
+    /// One of the dead worker's requests meets its fate. False: there is none left.
+    pub fn settle_one(&self) -> bool {
         let mut state = self.0.borrow_mut();
-        while !state.started.is_empty() {
-            let request = state.any();
-            match state.below(3) {
-                0 => {}
-                1 => state.execute_in_part(&request),
-                _ => {
-                    state.execute(&request);
-                }
+        if state.started.is_empty() {
+            return false;
+        }
+        let request = state.any();
+        match state.below(3) {
+            0 => {}
+            1 => state.execute_in_part(&request),
+            _ => {
+                state.execute(&request);
             }
         }
+        true
     }
 
     /// The power is cut: requests in flight are lost, or done in part, and so is each block that was
