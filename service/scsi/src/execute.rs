@@ -50,7 +50,10 @@ impl Unit {
         out: &mut Vec<u8>,
     ) -> Outcome {
         let format = self.values.format();
-        let task = match command.task {
+        if !command.resumed {
+            self.look_for_unfinished(command.nexus);
+        }
+        let task = match command.task.or_else(|| self.take_unfinished(command)) {
             Some(task) => task,
             None => {
                 let entered = self.tasks.enter(command.tag, command.nexus, command.id, command.attribute);
@@ -122,7 +125,7 @@ impl Unit {
             && let Some(found) = self.journal.find(command.nexus, command.id)
         {
             match found {
-                Note::Begun(begun) => note = Some(*begun),
+                Note::Begun { note: begun, .. } => note = Some(*begun),
                 ended => {
                     if let Some(response) = ended.response() {
                         return Ok(Verdict::Respond(response));

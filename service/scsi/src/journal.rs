@@ -17,8 +17,9 @@ pub const JOURNAL_MAX: usize = 64;
 pub(crate) enum Note {
     /// It has ended, like this.
     Ended { status: u8, sense: Option<(u8, u8, u8)>, data_out: u64 },
-    /// It has come so far that it must not begin anew.
-    Begun(u32),
+    /// It has come so far that it must not begin anew: what [`crate::Work::note`] said, and the blocks
+    /// (first, end) that it has for itself.
+    Begun { note: u32, first: u64, end: u64 },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

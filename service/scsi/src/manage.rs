@@ -45,10 +45,12 @@ impl Managed {
 
 impl Unit {
     pub fn manage(&mut self, nexus: Nexus, function: Function) -> Managed {
+        self.look_for_unfinished(nexus);
         let waits_for = match function {
             Function::AbortTask(id) => self.tasks.abort(nexus, |of, task| of == nexus && task == id, None),
             Function::AbortTaskSet => self.tasks.abort(nexus, |of, _| of == nexus, None),
             Function::ClearTaskSet => {
+                self.give_up_unfinished(|_, _| true);
                 // SAM-5: with TAS one, the others are told by the status of their tasks.
                 self.tasks.abort(nexus, |_, _| true, None)
             }

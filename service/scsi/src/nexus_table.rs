@@ -34,6 +34,14 @@ impl NexusTable {
         numbered.filter_map(|(index, place)| Some((Nexus(index as u32), &place.as_ref()?.peer)))
     }
 
+    /// Those that somebody speaks for.
+    pub fn claimed(&self) -> impl Iterator<Item = Nexus> {
+        let numbered = self.places.iter().enumerate();
+        numbered
+            .filter(|(_, place)| place.as_ref().is_some_and(|place| place.claimed))
+            .map(|(index, _)| Nexus(index as u32))
+    }
+
     /// Somebody speaks for it from now on.
     pub fn claim(&mut self, nexus: Nexus) {
         if let Some(Some(place)) = self.places.get_mut(nexus.0 as usize) {

@@ -1,7 +1,7 @@
 //! What a command asks of the medium.
 
 use alloc::vec::Vec;
-use request::{Extent, Operation};
+use request::{Blocks, Extent, Operation};
 
 use crate::task_set::Footprint;
 
@@ -56,6 +56,21 @@ impl Plan {
 
     pub(crate) fn with_data_out(self, data_out: u64) -> Plan {
         Plan { data_out, ..self }
+    }
+
+    /// The same where an initiator offered less than [`Plan::data_out`], for transports that count the
+    /// rest as residual overflow: of a write the whole blocks that came. `None`: it cannot be done in
+    /// part.
+    pub fn cut_data_out(mut self, offered: u64) -> Option<Plan> {
+        let Some(Operation::Write { extent, fua }) = self.next.filter(|_| self.rest.is_empty()) else {
+            return None;
+        };
+        let block_bytes = extent.len_bytes().checked_div(extent.count().0)?;
+        let whole = Blocks(offered.checked_div(block_bytes)?.min(extent.count().0));
+        let extent = extent.part(Blocks(0), whole)?;
+        self.next = (!extent.is_empty()).then_some(Operation::Write { extent, fua });
+        self.data_out = extent.len_bytes();
+        Some(self)
     }
 
     /// Bytes that the command gives to the initiator; the one `Read` of the plan fills them.

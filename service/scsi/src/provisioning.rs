@@ -82,6 +82,10 @@ pub(crate) fn write_same(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict
         return Ok(Verdict::Medium(Plan::one(zeroes)));
     }
     let block_bytes = unit.facts.block_size as usize;
+    if call.data_out != block_bytes as u64 {
+        // Not the block that the command is about.
+        return Err(Sense::PARAMETER_LIST_LENGTH_ERROR);
+    }
     let Some(block) = call.parameters else { return Ok(Verdict::Parameters(block_bytes)) };
     let block = block.get(..block_bytes).ok_or(Sense::PARAMETER_LIST_LENGTH_ERROR)?;
     let operation = if block.iter().all(|byte| *byte == 0) {

@@ -170,6 +170,7 @@ impl Unit {
             // A section that is cut short leaves what was read of it.
             let _ = unit.take_section(tag, Reader(text));
         }
+        unit.keep_unfinished();
         unit.dirty = true;
         unit
     }
@@ -238,9 +239,11 @@ fn write_line(into: &mut Vec<u8>, line: &Line) {
     into.extend_from_slice(&line.nexus.0.to_le_bytes());
     into.extend_from_slice(&line.id.to_le_bytes());
     match &line.note {
-        Note::Begun(note) => {
+        Note::Begun { note, first, end } => {
             into.push(0);
             into.extend_from_slice(&note.to_le_bytes());
+            into.extend_from_slice(&first.to_le_bytes());
+            into.extend_from_slice(&end.to_le_bytes());
         }
         Note::Ended { status, sense, data_out } => {
             into.push(1);
@@ -256,7 +259,7 @@ fn read_line(text: &mut Reader<'_>) -> Option<Line> {
     let nexus = Nexus(text.u32()?);
     let id = text.u64()?;
     let note = match text.u8()? {
-        0 => Note::Begun(text.u32()?),
+        0 => Note::Begun { note: text.u32()?, first: text.u64()?, end: text.u64()? },
         _ => {
             let status = text.u8()?;
             let sense = (text.u8()?, text.u8()?, text.u8()?);

@@ -362,6 +362,18 @@ impl TaskSet {
         self.entries.iter().flatten().any(fits)
     }
 
+    /// The caller has a name for the task now.
+    pub fn adopt(&mut self, key: TaskKey, tag: u32) {
+        if let Some(entry) = self.get_mut(key) {
+            entry.tag = tag;
+            entry.enabled = true;
+        }
+    }
+
+    pub fn footprint(&self, key: TaskKey) -> Footprint {
+        self.get(key).map(|entry| entry.footprint).unwrap_or_default()
+    }
+
     /// Whose task has this key.
     pub fn owner(&self, key: TaskKey) -> Option<(Nexus, u64)> {
         self.get(key).map(|entry| (entry.nexus, entry.id))

@@ -13,7 +13,7 @@ use crate::nexus::{Nexus, Peer};
 use crate::nexus_table::NexusTable;
 use crate::profile::{Profile, TargetPort};
 use crate::sense::{Format, Sense, SenseData};
-use crate::task_set::{Abort, Attribute, TaskKey, TaskSet};
+use crate::task_set::{Abort, Attribute, Footprint, TaskKey, TaskSet};
 use crate::work::{Neighbour, Query, Work};
 
 /// Status codes, SAM-5.
@@ -154,6 +154,9 @@ pub struct Unit {
     pub(crate) dirty: bool,
     /// What a decode function has just decided to begin.
     pub(crate) starting: Option<Started>,
+    /// Blocks of commands that a process which died had begun and that have not come again: nexus,
+    /// id, and a task that nobody runs.
+    pub(crate) unfinished: Vec<(Nexus, u64, TaskKey)>,
     pub(crate) erasing: Option<Erasing>,
     /// The task that waited for the end of an erasure, and its answer.
     pub(crate) erased: Option<(TaskKey, Response)>,
@@ -190,6 +193,7 @@ impl Unit {
             stopped: false,
             dirty: true,
             starting: None,
+            unfinished: Vec::new(),
             erasing: None,
             erased: None,
             threshold_told: false,
@@ -216,6 +220,7 @@ impl Unit {
     /// The nexus is gone. Its tasks are aborted: those that waited are named by [`Unit::woken`], the
     /// caller waits for those that it returns.
     pub fn detach(&mut self, nexus: Nexus) -> Vec<u32> {
+        self.give_up_unfinished(|of, _| of == nexus);
         let running = self.tasks.abort(nexus, |of, _| of == nexus, None);
         self.lose_nexus(nexus);
         self.nexuses.remove(nexus);
@@ -302,7 +307,7 @@ impl Unit {
 
     /// Tasks that have not ended.
     pub fn tasks(&self) -> usize {
-        self.tasks.len()
+        self.tasks.len() - self.unfinished.len()
     }
 
     /// The owner shows the volume differently.
@@ -330,6 +335,7 @@ impl Unit {
     /// Mode parameters go back to their defaults, the unit starts, tasks are aborted, and every
     /// nexus is told. The caller waits for the tasks that it returns.
     pub fn reset(&mut self, cause: Reset, by: Option<Nexus>) -> Vec<u32> {
+        self.give_up_unfinished(|_, _| true);
         let by = by.unwrap_or(Nexus(u32::MAX));
         let running = self.tasks.abort(by, |_, _| true, None);
         self.values = Values::default();
@@ -341,6 +347,7 @@ impl Unit {
     /// The machine behind a nexus was powered on anew: for it, and for it alone, it is as if the unit
     /// had been, as far as a shared unit can be.
     pub fn nexus_reset(&mut self, nexus: Nexus, cause: Condition) -> Vec<u32> {
+        self.give_up_unfinished(|of, _| of == nexus);
         let running = self.tasks.abort(nexus, |of, _| of == nexus, None);
         self.lose_nexus(nexus);
         if self.nexuses.iter().count() == 1 {
@@ -420,11 +427,60 @@ impl Unit {
         }
     }
 
+    /// From the journal of a process that died: until a command that had begun comes again, or cannot
+    /// come any more, its blocks are kept for it. Otherwise somebody's write could come between its
+    /// comparison and its write.
+    pub(crate) fn keep_unfinished(&mut self) {
+        for line in &self.journal.lines {
+            let Note::Begun { first, end, .. } = line.note else { continue };
+            let Some(task) = self.tasks.enter(u32::MAX, line.nexus, line.id, Attribute::Simple) else {
+                break;
+            };
+            let _ = self.tasks.claim(task, Footprint::Exclusive { first, end });
+            self.unfinished.push((line.nexus, line.id, task));
+        }
+    }
+
+    /// These come no more, or now.
+    pub(crate) fn give_up_unfinished(&mut self, which: impl Fn(Nexus, u64) -> bool) {
+        let tasks = &mut self.tasks;
+        self.unfinished.retain(|(nexus, id, task)| {
+            let gone = which(*nexus, *id);
+            if gone {
+                tasks.leave(*task);
+            }
+            !gone
+        });
+    }
+
+    /// A nexus has sent something new. It sends what was under way before that, so the others of its
+    /// that had begun come no more; neither do those of nexuses that nobody speaks for.
+    pub(crate) fn look_for_unfinished(&mut self, nexus: Nexus) {
+        if self.unfinished.is_empty() {
+            return;
+        }
+        let known: Vec<Nexus> = self.nexuses.claimed().collect();
+        self.give_up_unfinished(|of, _| of == nexus || !known.contains(&of));
+    }
+
+    /// A command that comes again, and that had begun: it goes on as the task that kept its blocks.
+    pub(crate) fn take_unfinished(&mut self, command: &Command<'_>) -> Option<TaskKey> {
+        let is = |(of, id, _): &(Nexus, u64, TaskKey)| (*of, *id) == (command.nexus, command.id);
+        let at = self.unfinished.iter().position(is)?;
+        let (_, _, task) = self.unfinished.remove(at);
+        self.tasks.adopt(task, command.tag);
+        Some(task)
+    }
+
     /// A [`Work`] is about to write what it has read: see [`Work::note`]. The state is to be stored
     /// before the operation is started.
     pub fn note_begun(&mut self, task: TaskKey, note: u32) {
         if let Some((nexus, id)) = self.tasks.owner(task) {
-            self.journal.put(nexus, id, Note::Begun(note));
+            let (first, end) = match self.tasks.footprint(task) {
+                Footprint::Exclusive { first, end } => (first, end),
+                _ => (0, 0),
+            };
+            self.journal.put(nexus, id, Note::Begun { note, first, end });
             self.dirty = true;
         }
     }

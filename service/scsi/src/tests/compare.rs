@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use request::{Blocks, Lba, Operation, Status};
 
 use super::bench::{BLOCKS, Bench, Machine, response_of, small};
-use super::{NEXUS, OTHER, codes, command};
+use super::{NEXUS, OTHER, codes, command, peer};
 use crate::{Command, Profile, Response, Unit, Verdict};
 
 const MISCOMPARE: (u8, u8, u8) = (0xe, 0x1d, 0x00);
@@ -279,6 +279,70 @@ fn a_compare_and_write_of_a_process_that_died_is_not_compared_with_itself() {
         assert_eq!(response.status, 0x00, "after {steps} steps");
         assert_eq!(bench.blocks(8, 1), [2; 512]);
     }
+}
+
+#[test]
+fn nobody_comes_between_the_comparison_and_the_write_of_a_process_that_died() {
+    let mut bench = Bench::new();
+    bench.fill(1);
+    let mut data = vec![1; 1024];
+    data[512..].fill(2);
+    let (first, tag) = bench.begin(NEXUS, &compare_and_write(8, 1), &data);
+    let Verdict::Work(work) = first.verdict else { panic!() };
+    let mut machine = Machine::new(work, &data);
+    assert_eq!(bench.step(&mut machine), None);
+    let before = bench.medium.clone();
+    assert_eq!(bench.step(&mut machine), None);
+    bench.unit.note_begun(first.task, machine.work.note().unwrap());
+    bench.medium = before;
+    let state = bench.unit.state();
+    let start = |bench: &mut Bench, both: bool| {
+        bench.unit = Unit::restore(small(), Profile::default(), &state);
+        assert_eq!(bench.unit.attach(peer(1)), Some(OTHER));
+        if both {
+            assert_eq!(bench.unit.attach(peer(0)), Some(NEXUS));
+        }
+        assert_eq!(bench.unit.tasks(), 0);
+    };
+    let write = [0x2a, 0, 0, 0, 0, 8, 0, 0, 1, 0];
+
+    start(&mut bench, true);
+    let (waits, waiting) = bench.begin(OTHER, &write, &[3; 512]);
+    assert!(matches!(waits.verdict, Verdict::Wait));
+    let cdb = compare_and_write(8, 1);
+    let resumed = Command { tag, id: u64::from(tag), resumed: true, data_out: 1024, ..command(NEXUS, &cdb) };
+    let outcome = bench.again(&resumed, &data);
+    assert!(matches!(outcome.verdict, Verdict::Work(_)), "nothing is in front of it");
+    assert_eq!(bench.finish(outcome, &data).status, 0x00);
+    assert_eq!(bench.blocks(8, 1), [2; 512]);
+    let write_now = bench.resume(OTHER, waiting, waits.task, &write, &[3; 512]);
+    assert_eq!(bench.finish(write_now, &[3; 512]).status, 0x00);
+    assert_eq!(bench.blocks(8, 1), [3; 512]);
+
+    // Its nexus sends something new: it does not come any more.
+    start(&mut bench, true);
+    let (waits, waiting) = bench.begin(OTHER, &write, &[3; 512]);
+    assert!(matches!(waits.verdict, Verdict::Wait));
+    assert_eq!(bench.run(&[0; 6], &[]).status, 0x00);
+    assert_eq!(bench.unit.woken(), Some(waiting));
+
+    // Its nexus is detached, or the unit reset.
+    for reset in [false, true] {
+        start(&mut bench, true);
+        let (waits, waiting) = bench.begin(OTHER, &write, &[3; 512]);
+        assert!(matches!(waits.verdict, Verdict::Wait));
+        if reset {
+            // Woken, it is not there to be called back: whoever resets waits for its end.
+            assert_eq!(bench.unit.reset(crate::Reset::Hard, None), [waiting]);
+        } else {
+            assert_eq!(bench.unit.detach(NEXUS), []);
+        }
+        assert_eq!(bench.unit.woken(), Some(waiting));
+    }
+
+    // Nobody speaks for its nexus.
+    start(&mut bench, false);
+    assert!(matches!(bench.begin(OTHER, &write, &[3; 512]).0.verdict, Verdict::Medium(_)));
 }
 
 fn write_atomic(first: u64, count: u16) -> [u8; 16] {

@@ -12,6 +12,10 @@ fn again(unit: &mut Unit, id: u64, resumed: bool) -> Verdict {
     unit.execute(&command, None, &mut Vec::new()).verdict
 }
 
+fn begun(note: u32) -> Note {
+    Note::Begun { note, first: 0, end: 0 }
+}
+
 fn answered(verdict: &Verdict) -> &Response {
     let Verdict::Respond(response) = verdict else { panic!("{verdict:?}") };
     response
@@ -52,7 +56,7 @@ fn what_has_begun_is_kept_until_it_has_ended() {
     assert!(unit.take_dirty());
     unit.seen();
     let successor = Unit::restore(facts(), Profile::default(), &unit.state());
-    assert_eq!(successor.journal.find(NEXUS, 9), Some(&Note::Begun(0x0102_0304)));
+    assert_eq!(successor.journal.find(NEXUS, 9), Some(&begun(0x0102_0304)));
     // The end is an answer that a successor gives again, until it was seen.
     let _ = unit.finish_work(outcome.task, Err(Sense::WRITE_ERROR), 512);
     assert!(unit.take_dirty());
@@ -67,7 +71,7 @@ fn what_has_begun_is_kept_until_it_has_ended() {
 fn a_full_journal_forgets_answers_and_never_beginnings() {
     let mut unit = unit(facts());
     for id in 0..100 {
-        unit.journal.put(NEXUS, id, Note::Begun(1));
+        unit.journal.put(NEXUS, id, begun(1));
     }
     for id in 100..100 + JOURNAL_MAX as u64 {
         assert!(!unit.journal_is_full());
@@ -78,16 +82,16 @@ fn a_full_journal_forgets_answers_and_never_beginnings() {
     assert_eq!(unit.journal.find(NEXUS, 100), None);
     assert!(unit.journal.find(NEXUS, 101).is_some() && unit.journal.find(NEXUS, 500).is_some());
     let successor = Unit::restore(facts(), Profile::default(), &unit.state());
-    assert!((0..100).all(|id| successor.journal.find(NEXUS, id) == Some(&Note::Begun(1))));
+    assert!((0..100).all(|id| successor.journal.find(NEXUS, id) == Some(&begun(1))));
     assert!(successor.journal.find(NEXUS, 500).is_some());
 }
 
 #[test]
 fn a_nexus_that_is_gone_leaves_nothing() {
     let mut unit = unit(facts());
-    unit.journal.put(NEXUS, 1, Note::Begun(1));
-    unit.journal.put(OTHER, 1, Note::Begun(2));
+    unit.journal.put(NEXUS, 1, begun(1));
+    unit.journal.put(OTHER, 1, begun(2));
     let _ = unit.detach(NEXUS);
     assert_eq!(unit.journal.find(NEXUS, 1), None);
-    assert_eq!(unit.journal.find(OTHER, 1), Some(&Note::Begun(2)));
+    assert_eq!(unit.journal.find(OTHER, 1), Some(&begun(2)));
 }

@@ -46,6 +46,22 @@ fn writes_of_every_length() {
 }
 
 #[test]
+fn a_write_of_data_that_was_cut_short_can_be_cut() {
+    let mut unit = unit(facts());
+    let write = [0x2a, 0x08, 0, 0, 0, 5, 0, 0, 3, 0];
+    for (offered, blocks) in [(1535, 2), (1024, 2), (1023, 1), (1536, 3), (9999, 3)] {
+        let mut cut = plan(&mut unit, &write).cut_data_out(offered).unwrap();
+        assert_eq!(cut.data_out(), 512 * blocks);
+        assert_eq!(cut.next(), Some(Operation::Write { extent: extent(5, blocks), fua: true }));
+    }
+    let mut nothing = plan(&mut unit, &write).cut_data_out(511).unwrap();
+    assert_eq!((nothing.data_out(), nothing.next()), (0, None));
+    // Atomic is all or nothing.
+    let atomic = [0x9c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0];
+    assert_eq!(plan(&mut unit, &atomic).cut_data_out(4096), None);
+}
+
+#[test]
 fn synchronize_cache_flushes() {
     let mut unit = unit(facts());
     assert_eq!(operations(&mut unit, &[0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0]), [Operation::Flush]);

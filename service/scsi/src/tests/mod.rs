@@ -176,7 +176,8 @@ pub(super) fn operations(unit: &mut Unit, cdb: &[u8]) -> Vec<Operation> {
 /// A command with a parameter list: what it says to the list.
 pub(super) fn with_list(unit: &mut Unit, nexus: Nexus, cdb: &[u8], list: &[u8]) -> Verdict {
     let mut out = Vec::new();
-    let verdict = run_command(unit, &command(nexus, cdb), Some(list), &mut out);
+    let command = Command { data_out: list.len() as u64, ..command(nexus, cdb) };
+    let verdict = run_command(unit, &command, Some(list), &mut out);
     assert!(out.is_empty());
     verdict
 }
