@@ -514,7 +514,7 @@ impl Connection {
                 _ => {}
             }
             self.sending.pop_front();
-            self.tasks.release(slot);
+            self.tasks.release_sent(slot);
         }
     }
 

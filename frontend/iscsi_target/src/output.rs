@@ -8,6 +8,7 @@ use crate::digest;
 use crate::limits::SENSE_MAX_BYTES;
 use crate::pdu::{Header, Place, padding};
 use crate::task::{Kind, State, Tag, Task, is};
+use crate::textual;
 use crate::transmit::BLOCK_MAX_BYTES;
 
 /// How a command ended.
@@ -160,7 +161,8 @@ impl Connection {
                     let header =
                         header.with_bytes(8, &task.header.lun()).with_itt(task.itt()).with_data_bytes(task.data_in);
                     let header = self.numbered(header);
-                    self.put(header, self.tasks.place(slot, 0, task.data_in));
+                    let at = if task.kind == Kind::Text { textual::REPLY_AT } else { 0 };
+                    self.put(header, self.tasks.place(slot, at, task.data_in));
                     self.sent_all(slot, task.data_in > 0);
                     return true;
                 }

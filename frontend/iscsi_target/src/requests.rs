@@ -3,6 +3,7 @@
 use crate::bits::{RESERVED_TAG, answer, flag, function, logout, reject};
 use crate::connection::{Connection, End, Event, Turn};
 use crate::fault::Fault;
+use crate::limits::TEXT_MAX_BYTES;
 use crate::pdu::{Place, before};
 use crate::task::{Kind, State, Tag, is};
 use crate::textual;
@@ -361,8 +362,10 @@ impl Connection {
 
     fn text(&mut self, slot: u16, turn: &mut Turn<'_>) {
         let Some(task) = self.tasks.get(slot).copied() else { return };
-        let mut data = alloc::vec![0; task.header.data_bytes() as usize];
-        self.memory.gather(&self.tasks.place(slot, 0, task.header.data_bytes()), &mut data);
+        // One byte more than a text may have is enough to see that it is too long.
+        let len = task.header.data_bytes().min(TEXT_MAX_BYTES as u32 + 1);
+        let mut data = alloc::vec![0; len as usize];
+        self.memory.gather(&self.tasks.place(slot, 0, len), &mut data);
         let scene = textual::Scene {
             directory: turn.directory,
             limits: &self.layout.limits,
@@ -375,11 +378,10 @@ impl Connection {
         let taken = self.texts.take(&task.header, &data, &mut self.login.negotiation, &scene);
         match taken {
             Ok(reply) => {
-                let text = reply.text.get(..reply.text.len().min(self.layout.limits.slot_bytes as usize));
-                let text = text.unwrap_or_default();
-                self.memory.scatter(&self.tasks.place(slot, 0, text.len() as u32), text);
+                let len = reply.text.len() as u32; // at most 32 KiB
+                self.memory.scatter(&self.tasks.place(slot, textual::REPLY_AT, len), &reply.text);
                 self.tasks.change(slot, |task| {
-                    task.data_in = text.len() as u32; // at most a slot
+                    task.data_in = len;
                     task.status = reply.flags;
                     task.residual = reply.ttt;
                 });

@@ -434,16 +434,21 @@ impl Tasks {
     }
 
     pub fn release(&mut self, slot: u16) {
-        let Some(task) = self.get(slot) else { return };
-        // What was sent was committed before, and nobody will send it again.
-        let sent = task.state == State::Sending;
-        self.unlink(slot);
-        self.change(slot, |task| task.state = State::Free);
-        if sent {
+        if self.get(slot).is_some() {
+            self.unlink(slot);
+            self.change(slot, |task| task.state = State::Free);
+            self.parked.push(slot);
+        }
+    }
+
+    /// As `release`, of a task whose last PDU was sent: that it was to be sent is committed, so that
+    /// a successor will find out the same, and nobody needs its memory.
+    pub fn release_sent(&mut self, slot: u16) {
+        if self.get(slot).is_some() {
+            self.unlink(slot);
+            self.change(slot, |task| task.state = State::Free);
             self.give_back(slot);
             self.free.push(slot);
-        } else {
-            self.parked.push(slot);
         }
     }
 

@@ -11,13 +11,19 @@ use crate::directory::{Access, Directory, Target};
 use crate::fault::Fault;
 use crate::keys::Key;
 use crate::layout::COLD_MAX_BYTES;
-use crate::limits::{Limits, TEXT_REQUESTS_MAX};
+use crate::limits::{Limits, TEXT_MAX_BYTES, TEXT_REQUESTS_MAX};
 use crate::negotiate::{Negotiation, Phase};
 use crate::pdu::Header;
 use crate::text::Text;
 
 /// The longest list of targets that is given; what is behind it must be asked for by name.
 const ANSWER_MAX_BYTES: usize = COLD_MAX_BYTES / 2;
+
+/// The longest text of one response. It waits in its task's slot (64 KiB at least), behind the
+/// request: a successor may have to take that again.
+const REPLY_MAX_BYTES: u32 = 32 << 10;
+pub(crate) const REPLY_AT: u32 = TEXT_MAX_BYTES as u32;
+const _: () = assert!(REPLY_AT + REPLY_MAX_BYTES <= 64 << 10);
 
 /// The one text negotiation that can be under way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -124,8 +130,7 @@ impl Texts {
 
     /// As much of the answer as one PDU takes.
     fn say(&mut self, negotiation: &Negotiation) -> Reply {
-        // A response waits in its task's slot, which has 64 KiB at least.
-        let most = negotiation.parameters.initiator_segment.min(64 << 10) as usize;
+        let most = negotiation.parameters.initiator_segment.min(REPLY_MAX_BYTES) as usize;
         if self.answer.len() > most {
             let rest = self.answer.split_off(most);
             let part = core::mem::replace(&mut self.answer, rest);
