@@ -7,7 +7,8 @@
 
 #![forbid(unsafe_code)]
 
-mod decoder;
+mod commands;
+mod iscsi;
 mod net;
 mod posted;
 mod ring;
@@ -15,7 +16,8 @@ mod storage;
 mod switching;
 mod vhost;
 
-pub use decoder::scsi_decoder;
+pub use commands::{scsi_commands, scsi_state};
+pub use iscsi::{iscsi_login, iscsi_pdu};
 pub use net::virtio_net;
 pub use ring::{packed_ring, split_ring};
 pub use storage::{virtio_blk, virtio_scsi};
@@ -36,6 +38,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "virtio_blk", body: virtio_blk, seeds: storage::blk_seeds },
     Target { name: "virtio_scsi", body: virtio_scsi, seeds: storage::scsi_seeds },
     Target { name: "virtio_net", body: virtio_net, seeds: net::seeds },
-    Target { name: "scsi_decoder", body: scsi_decoder, seeds: decoder::seeds },
+    Target { name: "scsi_commands", body: scsi_commands, seeds: commands::seeds },
+    Target { name: "scsi_state", body: scsi_state, seeds: commands::state_seeds },
+    Target { name: "iscsi_pdu", body: iscsi_pdu, seeds: iscsi::pdu_seeds },
+    Target { name: "iscsi_login", body: iscsi_login, seeds: iscsi::login_seeds },
     Target { name: "switching", body: switching, seeds: switching::seeds },
 ];

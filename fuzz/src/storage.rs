@@ -30,7 +30,9 @@ pub fn facts(input: &mut Unstructured<'_>) -> Result<Facts> {
 /// An operation's blocks lie within the volume; the number of its data bytes.
 pub fn check_operation(operation: Operation, facts: &Facts) -> u64 {
     let (extent, bytes) = match operation {
-        Operation::Read(extent) | Operation::Write { extent, .. } | Operation::WriteAtomic { extent, .. } => {
+        Operation::Read(extent) | Operation::Write { extent, .. } => (extent, extent.len_bytes()),
+        Operation::WriteAtomic { extent, .. } => {
+            assert!(facts.atomic.is_some_and(|atomic| atomic.covers(extent)), "{extent:?} is not atomic");
             (extent, extent.len_bytes())
         }
         Operation::WriteSame { extent, .. } => (extent, u64::from(facts.block_size)),
