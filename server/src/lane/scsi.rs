@@ -263,7 +263,7 @@ impl Lane {
                 }
                 Verdict::Wait => {
                     self.set_stage(tag, Stage::Held);
-                    self.start_background(volume);
+                    self.unit_changed(volume);
                     return;
                 }
                 Verdict::Aborted(abort) => {
@@ -402,7 +402,6 @@ impl Lane {
                         (Some(logical), Some(key)) => Some(logical.unit.finish_work(key, result, data_out)),
                         _ => None,
                     };
-                    self.unit_changed(volume);
                     self.end_scsi(tag, ended_as(ending, data_in));
                     return;
                 }
@@ -444,11 +443,8 @@ impl Lane {
         }
     }
 
-    /// What a unit has to do on nobody's behalf, if there is something (SANITIZE, FORMAT UNIT).
-    pub(super) fn start_background(&mut self, volume: u32) {
-        if let Some(work) = self.volumes.unit(volume).and_then(|logical| logical.unit.background()) {
-            self.background.push((volume, work));
-        }
+    /// What units have to do on nobody's behalf (SANITIZE, FORMAT UNIT).
+    fn start_background(&mut self) {
         while let Some((volume, work)) = self.background.pop() {
             let Some(tag) = self.requests.take() else {
                 self.background.push((volume, work));
@@ -494,22 +490,26 @@ impl Lane {
             }
             other => other,
         };
-        self.unit_changed(volume);
         self.end_scsi(tag, ended);
     }
 
     /// A task left its unit: others may go on.
     fn unit_changed(&mut self, volume: u32) {
         if let Some(logical) = self.volumes.unit(volume) {
-            let woken = logical.unit.has_woken();
-            if logical.unit.take_dirty() {
-                self.volumes.dirty(volume);
+            let (woken, dirty) = (logical.unit.has_woken(), logical.unit.take_dirty());
+            if let Some(work) = logical.unit.background() {
+                self.background.push((volume, work));
             }
             if woken && !self.wakers.contains(&volume) {
                 self.wakers.push(volume);
             }
+            if dirty {
+                self.volumes.dirty(volume);
+            }
         }
-        self.start_background(volume);
+        if !self.background.is_empty() {
+            self.start_background();
+        }
     }
 
     /// Runs what waited for tasks that have ended.
@@ -518,7 +518,7 @@ impl Lane {
             while let Some(tag) = self.volumes.unit(volume).and_then(|logical| logical.unit.woken()) {
                 self.start_scsi(tag);
             }
-            self.start_background(volume);
+            self.unit_changed(volume);
         }
     }
 
