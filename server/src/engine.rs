@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use control::site::{Model, SlotId};
-use control::status::{NetworkStatus, Quarantined, SlotStatus, Status, VolumeStatus, Worker};
+use control::status::{NetworkStatus, PortalStatus, Quarantined, TargetStatus, SlotStatus, Status, VolumeStatus, Worker};
 use control::step::{Backing, Device, GroupSpec, NetworkSpec, SlotSpec, Step, UplinkSpec, VolumeSpec};
 use control::{Engine, Problem};
 
@@ -17,6 +17,8 @@ use crate::lane::unit::{self, Left};
 use crate::lane::volume;
 use crate::lane::{LANE_FENCE, LISTENER, LaneHandle, UPLINK};
 use crate::vault::{self, Estate, Vault};
+
+mod exports;
 
 #[derive(Default)]
 struct Objects {
@@ -36,6 +38,7 @@ struct Objects {
     units: HashMap<String, Left>,
     /// The lane of each group of slots, targets and portals.
     groups: HashMap<String, usize>,
+    exports: exports::Exports,
 }
 
 /// The volumes that a device is made of.
@@ -92,6 +95,7 @@ impl Host {
         std::mem::take(&mut objects.estate).settle(&self.vault);
         // Nobody has to wait for these any more; those that are not at rest yet stay for whoever does.
         let _ = self.settle_fences(objects, Duration::ZERO);
+        self.open_portals();
     }
 
     /// How full the stores of thin volumes are, for those whose users want to be told: now and then.
@@ -134,8 +138,12 @@ impl Host {
                 found.push((SlotSpec { group: Some(group.name.clone()), ..spec.clone() }, *lane));
             }
         }
+        let exports = objects.exports.lanes_of(group);
         let most = (0..self.lanes.len())
-            .max_by_key(|lane| found.iter().filter(|(_, at)| at == lane).count())
+            .max_by_key(|lane| {
+                let slots = found.iter().filter(|(_, at)| at == lane).count();
+                slots + exports.iter().filter(|at| *at == lane).count()
+            })
             .unwrap_or(0);
         objects.groups.insert(group.name.clone(), most);
         let mut moved = Vec::new();
@@ -151,12 +159,13 @@ impl Host {
             objects.units.extend(units);
             moved.push((spec, left));
         }
+        let released = self.release_exports(objects, group, most)?;
         let mut first = Ok(());
         for (spec, left) in moved {
             let added = self.add_slot(objects, &spec, left);
             first = first.and(added);
         }
-        first
+        first.and(self.take_up_exports(objects, released))
     }
 
     /// The lane of a group; of a new one, or of none, the quietest.
@@ -350,6 +359,9 @@ impl Host {
 
     fn do_step(&self, step: &Step) -> Result<(), Problem> {
         let objects = &mut *self.objects();
+        if let Some(done) = self.do_export(objects, step) {
+            return done;
+        }
         match step {
             Step::ConfigureServer(_) => Ok(()),
             Step::CreateVolume(spec) => {
@@ -463,17 +475,15 @@ impl Host {
                 Ok(())
             }
             Step::Regroup(group) => self.regroup(objects, group),
-            // What could not be made has nothing to take away.
-            Step::RemovePortal { .. }
-            | Step::RemoveTarget { .. }
-            | Step::DetachTargetLun { .. }
-            | Step::LeavePortal { .. } => Ok(()),
             Step::AddPortal(_)
             | Step::ChangePortal(_)
+            | Step::RemovePortal { .. }
             | Step::AddTarget(_)
             | Step::ChangeTarget(_)
-            | Step::AttachTargetLun { .. } => Err(Problem::failed("this server has no iSCSI target")
-                .hint("take portals and targets out of the site")),
+            | Step::AttachTargetLun { .. }
+            | Step::DetachTargetLun { .. }
+            | Step::LeavePortal { .. }
+            | Step::RemoveTarget { .. } => unreachable!("`do_export` does these"),
             Step::RemoveSlot { slot } => {
                 let Some((_, lane)) = objects.slots.remove(&slot.to_string()) else {
                     self.let_go(objects, slot);
@@ -513,6 +523,8 @@ impl Engine for Host {
             status.quarantined.extend(report.quarantined);
             status.networks.extend(report.networks);
             status.volumes.extend(report.volumes);
+            status.portals.extend(report.portals);
+            status.targets.extend(report.targets);
         }
         for (name, spec) in &objects.volumes {
             let volume = status.volumes.entry(name.clone()).or_default();
@@ -527,6 +539,11 @@ impl Engine for Host {
                 }
             }
         }
+        for (name, volume) in &mut status.volumes {
+            volume.targets = objects.exports.targets_of(name).map(str::to_owned).collect();
+            volume.targets.sort();
+        }
+        Self::export_faults(&objects, &mut status);
         for (name, fault) in &objects.faults {
             status.volumes.entry(name.clone()).or_default().fault = Some(fault.clone());
         }
@@ -589,6 +606,8 @@ pub struct Report {
     pub slots: BTreeMap<String, SlotStatus>,
     pub networks: BTreeMap<String, NetworkStatus>,
     pub volumes: BTreeMap<String, VolumeStatus>,
+    pub portals: BTreeMap<String, PortalStatus>,
+    pub targets: BTreeMap<String, TargetStatus>,
     pub quarantined: Vec<Quarantined>,
 }
 

@@ -133,7 +133,7 @@ pub fn run(argv: Vec<OsString>) -> Result<u8, Problem> {
                 match signal {
                     libc::SIGTERM | libc::SIGINT => return Ok(stop(child)),
                     // A restart on request: the same path as every other end.
-                    libc::SIGHUP => child.signal(libc::SIGTERM),
+                    libc::SIGHUP => child.signal(libc::SIGHUP),
                     _ => {}
                 }
             }

@@ -49,7 +49,7 @@ pub fn run(args: &Serve, api: &Path) -> Result<(), Problem> {
 
 fn serve(args: &Serve, api_path: &Path) -> Result<(), Problem> {
     // Before any thread is started, so that all of them have these blocked.
-    let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT])
+    let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
         .map_err(|error| Problem::failed(format!("cannot receive signals: {error}")))?;
     crate::blame::install_hook();
     host::process::raise_fd_limit();
@@ -120,9 +120,18 @@ fn serve(args: &Serve, api_path: &Path) -> Result<(), Problem> {
         // The signals' descriptor wakes at once; a restart is asked for over the API, which has to
         // be given a moment to answer its caller anyway.
         let _ = poll::readable(&[signals.as_fd()], Duration::from_millis(200));
-        if signals.take().is_some() {
-            tracing::info!("asked to stop");
-            break;
+        match signals.take() {
+            // Another worker follows, and nobody need know.
+            Some(libc::SIGHUP) if vault.is_kept() => {
+                tracing::info!("asked to make way for the next worker");
+                break;
+            }
+            Some(_) => {
+                tracing::info!("asked to stop");
+                host.say_goodbye();
+                break;
+            }
+            None => {}
         }
         if restarted.try_recv().is_ok() {
             tracing::info!("making way for the next worker");

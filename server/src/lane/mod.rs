@@ -17,6 +17,7 @@
 
 mod block;
 mod device;
+pub mod iscsi;
 mod link;
 mod luns;
 mod net;
@@ -24,7 +25,6 @@ pub mod objects;
 mod requests;
 pub mod scratch;
 mod scsi;
-mod session;
 mod slot;
 pub mod stable;
 mod token;
@@ -45,6 +45,7 @@ use request::{Instant, Status};
 use crate::blame;
 use crate::engine::Report;
 use crate::vault::Vault;
+use iscsi::Iscsi;
 use net::Networks;
 use requests::Requests;
 use scratch::Scratch;
@@ -180,6 +181,7 @@ pub struct Lane {
     stable: Stable,
     volumes: Volumes,
     networks: Networks,
+    iscsi: Iscsi,
     /// Room that requests pass through: data of a reply, ends of a poll, clients of a reap.
     reply: Vec<u8>,
     ended: Vec<(u32, Status)>,
@@ -231,6 +233,7 @@ impl Lane {
             journal_full: false,
             stable,
             networks: Networks::default(),
+            iscsi: Iscsi::default(),
             reply: Vec::new(),
             ended: Vec::new(),
             clients: Vec::new(),
@@ -250,6 +253,7 @@ impl Lane {
             self.counters.turns += 1;
             self.now = Instant::from_nanos(host::process::now_nanos());
             self.serve_rings();
+            self.serve_sessions();
             self.end_requests();
             self.run_woken();
             self.publish();
@@ -258,6 +262,7 @@ impl Lane {
             turns_since_look += 1;
             let busy = !self.active.is_empty()
                 || !self.staged.is_empty()
+                || self.iscsi.is_busy()
                 || !submitted
                 || self.volumes.has_unpolled();
             if busy && turns_since_look < LOOK_EVERY {
@@ -274,9 +279,10 @@ impl Lane {
         }
     }
 
-    /// How long nobody needs us: until the next deadline of a disk or a network.
+    /// How long nobody needs us: until the next deadline of a disk, a network or a session.
     fn sleep_for(&self) -> Option<u64> {
-        let deadlines = [self.volumes.next_deadline(), self.networks.next_deadline()];
+        let deadlines =
+            [self.volumes.next_deadline(), self.networks.next_deadline(), self.iscsi.next_deadline()];
         let next = deadlines.into_iter().flatten().min()?;
         let now = Instant::from_nanos(host::process::now_nanos());
         Some(next.since(now).as_nanos().min(u128::from(u64::MAX)) as u64)
@@ -316,10 +322,13 @@ impl Lane {
                 Token::Link(slot) => self.on_link(slot),
                 Token::Kick { slot, ring } => self.activate(slot, ring),
                 Token::Uplink { uplink, queue } => self.on_uplink(uplink, queue),
+                Token::Portal(portal) => self.on_portal(portal),
+                Token::Session(session) => self.on_session(session),
             }
         }
         self.ready = ready;
         self.networks.age(self.now);
+        self.age_sessions();
         true
     }
 
@@ -455,6 +464,7 @@ impl Lane {
     fn publish(&mut self) {
         let changed = self.volumes.save_changed();
         self.publish_rings();
+        self.publish_sessions();
         self.volumes.seen(changed);
         self.journal_full = false;
     }
@@ -515,6 +525,7 @@ impl Lane {
         .map(|(name, value)| (name.to_owned(), value))
         .into();
         self.report_objects(&mut report);
+        self.report_iscsi(&mut report);
         report
     }
 }

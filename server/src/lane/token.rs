@@ -15,6 +15,10 @@ pub enum Token {
         uplink: u32,
         queue: u32,
     },
+    /// A listener for iSCSI.
+    Portal(u32),
+    /// A connection of an iSCSI initiator.
+    Session(u32),
 }
 
 impl From<Token> for u64 {
@@ -29,6 +33,8 @@ impl From<Token> for u64 {
             Token::Link(slot) => pack(3, slot, 0),
             Token::Kick { slot, ring } => pack(4, slot, ring),
             Token::Uplink { uplink, queue } => pack(5, uplink, queue),
+            Token::Portal(portal) => pack(6, portal, 0),
+            Token::Session(session) => pack(7, session, 0),
         }
     }
 }
@@ -42,6 +48,8 @@ impl From<u64> for Token {
             3 => Token::Link(high),
             4 => Token::Kick { slot: high, ring: low },
             5 => Token::Uplink { uplink: high, queue: low },
+            6 => Token::Portal(high),
+            7 => Token::Session(high),
             _ => Token::Command,
         }
     }
@@ -60,6 +68,8 @@ mod tests {
             Token::Link(1 << 27),
             Token::Kick { slot: 255, ring: 127 },
             Token::Uplink { uplink: 3, queue: 9 },
+            Token::Portal(2),
+            Token::Session(1023),
         ] {
             assert_eq!(Token::from(u64::from(token)), token);
         }
