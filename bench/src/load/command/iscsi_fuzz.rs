@@ -1,17 +1,13 @@
 //! `standpipe-load iscsi-fuzz`.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
-
 use clap::Args;
 
 use super::figure;
 use super::iscsi::LoginArguments;
 use crate::driver::error::Result;
-use crate::driver::iscsi::{Initiator, Options, Url};
-use crate::load::disk::{DiskLoad, Pattern};
-use crate::load::hostile::{Hostile, HostileFigures, HostileLoad, Leash};
-use crate::load::iscsi::{IscsiFigures, Lun, run};
+use crate::driver::iscsi::{Options, Url};
+use crate::load::hostile::{HostileFigures, SiegeLoad, besiege};
+use crate::load::iscsi::IscsiFigures;
 
 #[derive(Debug, Args)]
 #[command(
@@ -42,60 +38,30 @@ pub struct IscsiFuzzArguments {
 impl IscsiFuzzArguments {
     /// True when the healthy session noticed nothing, and another can log in afterwards.
     pub fn run(&self) -> Result<bool> {
-        let healthy = Options { tolerant: false, ..self.login.options() };
-        let mut session = Initiator::login(&healthy)?;
-        let lun = Lun::find(&mut session, self.login.url.lun)?;
-        let span = (lun.bytes() / 2).min(64 << 20);
         let hostile_url = self.hostile_url.as_ref().unwrap_or(&self.login.url);
-        let hostile = HostileLoad {
-            options: Options {
+        let siege = besiege(&SiegeLoad {
+            healthy: Options { tolerant: false, ..self.login.options() },
+            healthy_lun: self.login.url.lun,
+            hostile: Options {
                 initiator_name: self.hostile_initiator.clone(),
-                // Their own violations of the rules are no faults of the target's.
-                tolerant: true,
                 ..Options::from_url(hostile_url)
             },
-            leash: Leash {
-                lun: hostile_url.lun,
-                healthy_lun: self.login.url.lun,
-                first_block: (span / u64::from(lun.block_bytes)) as u32,
-            },
+            hostile_lun: hostile_url.lun,
+            seconds: self.secs,
             seed: self.seed,
             held: self.held,
-        };
-        let load = DiskLoad {
-            pattern: Pattern::Verify,
-            block_bytes: 4096.max(lun.block_bytes),
             depth: self.depth,
-            // Until it is stopped.
-            seconds: 1e6,
-            poll: false,
-            span_bytes: span,
-            seed: self.seed,
-            stall: Duration::from_secs(20),
-        };
-        let (progress, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-        let (healthy_figures, hostile_figures, outcome) = std::thread::scope(|scope| {
-            let worker = scope.spawn(|| run(session, &lun, &load, &progress, &stop));
-            let mut hostile = Hostile::new(&hostile);
-            let end = Instant::now() + Duration::from_secs_f64(self.secs);
-            let mut outcome = Ok(());
-            while Instant::now() < end && outcome.is_ok() && !worker.is_finished() {
-                outcome = hostile.strike();
-            }
-            stop.store(true, Ordering::Relaxed);
-            let figures = worker.join().expect("a load thread does not panic");
-            figures.map(|figures| (figures, hostile.figures, outcome))
         })?;
-        if let Err(error) = &outcome {
-            eprintln!("no further connection: {error}");
+        print(&siege.healthy, &siege.hostile);
+        figure("login_afterwards", u8::from(siege.locked_out.is_none()));
+        for (what, error) in
+            [("no further connection", &siege.unreachable), ("a login afterwards", &siege.locked_out)]
+        {
+            if let Some(error) = error {
+                eprintln!("{what}: {error}");
+            }
         }
-        let again = Initiator::login(&healthy);
-        if let Err(error) = &again {
-            eprintln!("a login afterwards: {error}");
-        }
-        print(&healthy_figures, &hostile_figures);
-        figure("login_afterwards", u8::from(again.is_ok()));
-        Ok(healthy_figures.is_faultless() && hostile_figures.stalled == 0 && outcome.is_ok() && again.is_ok())
+        Ok(siege.is_unnoticed())
     }
 }
 

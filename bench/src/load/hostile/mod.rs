@@ -6,6 +6,7 @@
 //! initiator with the same rights may do to the same unit.
 
 mod mutator;
+mod siege;
 
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,10 @@ use crate::driver::iscsi::pdu::{IMMEDIATE, Pdu, request, response};
 use crate::driver::iscsi::{Initiator, Options, Wire, text};
 use crate::load::random::Random;
 
-pub use mutator::Leash;
 use mutator::Mutator;
+
+pub use mutator::Leash;
+pub use siege::{Siege, SiegeLoad, besiege};
 
 /// How long a target may take for a login that is right, and to take what we send.
 const PATIENCE: Duration = Duration::from_secs(10);
