@@ -3,11 +3,12 @@
 use alloc::vec::Vec;
 
 use crate::cdb::Cdb;
-use crate::journal::Note;
+use crate::journal::{Note, SETTLING};
 use crate::nexus::Nexus;
+use crate::reservation::{Access, passes_loss};
 use crate::rows::{self, Row};
 use crate::sense::Sense;
-use crate::task_set::{Attribute, TaskKey};
+use crate::task_set::{Attribute, Footprint, TaskKey};
 use crate::unit::{Command, Outcome, Response, Unit, Verdict, status};
 use crate::work::Neighbour;
 
@@ -81,6 +82,14 @@ impl Unit {
         if !self.tasks.may_start(task) {
             return Outcome { verdict: Verdict::Wait, task };
         }
+        // An answer that means that nothing of a nexus lands any more has to come behind what had begun
+        // before an earlier process died, too.
+        if !self.unfinished.is_empty()
+            && rows::find(command.cdb, self).is_ok_and(|row| row.once && row.access == Access::Reservation)
+            && !self.tasks.claim(task, Footprint::ALL)
+        {
+            return Outcome { verdict: Verdict::Wait, task };
+        }
         let verdict = match self.decide(command, task, parameters, out) {
             Ok(Verdict::Respond(response)) => {
                 Verdict::Respond(Response { format: self.values.format(), ..response })
@@ -147,6 +156,13 @@ impl Unit {
             return Err(sense);
         }
         let row: &Row = found?;
+        if note.is_none() && self.reservations.is_lost() && !passes_loss(command.cdb) {
+            return Err(Sense::PERSISTENT_RESERVATION_INFORMATION_LOST);
+        }
+        // What was begun by an earlier process was let through by it (SPC-4 5.13.1).
+        if note.is_none() && !self.allowed(command.nexus).has(row.access.of(command.cdb)) {
+            return Ok(Verdict::Respond(Response::of_status(status::RESERVATION_CONFLICT)));
+        }
         row.check(&cdb)?;
         if let Some(sense) = self.barred(row) {
             return Err(sense);
@@ -171,13 +187,14 @@ impl Unit {
         };
         let verdict = (row.decode)(self, &mut call);
         if row.once {
-            let ended = match &verdict {
-                Ok(Verdict::Respond(response)) => Some(*response),
-                Ok(Verdict::Settle(settle)) => Some(settle.response),
+            let noted = match &verdict {
+                Ok(Verdict::Respond(response)) => Some(Note::of(response)),
+                // Done, and not to be told yet: the note stays until it has been.
+                Ok(Verdict::Settle(_)) => Some(Note::Begun { note: SETTLING, first: 0, end: 0 }),
                 _ => None,
             };
-            if let Some(response) = ended {
-                self.journal.put(command.nexus, command.id, Note::of(&response));
+            if let Some(noted) = noted {
+                self.journal.put(command.nexus, command.id, noted);
                 self.dirty = true;
             }
         }

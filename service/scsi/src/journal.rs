@@ -13,6 +13,9 @@ use crate::unit::Response;
 /// Notes of commands that have begun are not counted: each belongs to a task that runs.
 pub const JOURNAL_MAX: usize = 64;
 
+/// The note of a command whose answer waits for others; the works' own notes are less.
+pub(crate) const SETTLING: u32 = u32::MAX;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Note {
     /// It has ended, like this.

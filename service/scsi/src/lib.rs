@@ -62,6 +62,7 @@ mod primary;
 mod profile;
 mod provisioning;
 mod report;
+pub mod reservation;
 mod rows;
 mod sense;
 mod state;
@@ -85,7 +86,8 @@ pub use nexus::{NEXUS_MAX, Nexus, Peer, PortId, TRANSPORT_ID_MAX_BYTES, Transpor
 pub use plan::Plan;
 pub use profile::{AccessState, Kind, PortName, Profile, TargetPort};
 pub use request::{Facts, Operation, Status};
-pub use rows::{Access, DataPhase, On, Row, rows, table};
+pub use reservation::Access;
+pub use rows::{DataPhase, On, Row, rows, table};
 pub use sense::{Format, Key, Pointer, Sense, SenseData};
 pub use target::{bare_command, no_unit, well_known};
 pub use task_set::{Abort, Attribute, Footprint, TASKS_MAX, TaskKey};

@@ -13,6 +13,7 @@ use crate::journal::{JOURNAL_MAX, Line, Note};
 use crate::mode::Values;
 use crate::nexus::{Nexus, Peer, PortId, TransportId};
 use crate::profile::Profile;
+use crate::reservation::Reservations;
 use crate::task_set::TASKS_MAX;
 use crate::unit::Unit;
 
@@ -24,6 +25,7 @@ mod tag {
     pub const FLAGS: u16 = 2;
     pub const NEXUSES: u16 = 3;
     pub const JOURNAL: u16 = 4;
+    pub const RESERVATIONS: u16 = 5;
     /// From 16 on: of the commands on the medium.
     pub const ERASING: u16 = 16;
     pub const THRESHOLD: u16 = 17;
@@ -129,6 +131,9 @@ impl Unit {
         if self.threshold_told {
             section(&mut bytes, tag::THRESHOLD, &[1]);
         }
+        if self.reservations != Reservations::new() {
+            section(&mut bytes, tag::RESERVATIONS, &self.reservations.state());
+        }
         // Behind the nexuses, who are told when it has changed.
         section(&mut bytes, tag::CAPACITY, &self.facts.blocks.0.to_le_bytes());
         bytes
@@ -137,12 +142,17 @@ impl Unit {
     /// What has to survive a loss of power: [`Verdict::Settle`](crate::Verdict::Settle) says when it
     /// has to be on stable storage.
     pub fn persistent(&self) -> Vec<u8> {
-        Vec::from(VERSION.to_le_bytes())
+        let mut bytes = Vec::from(VERSION.to_le_bytes());
+        section(&mut bytes, tag::RESERVATIONS, &self.reservations.kept());
+        bytes
     }
 
-    /// As after power on, with what [`Unit::persistent`] gave before.
+    /// As after power on, with what [`Unit::persistent`] gave before. What is there and cannot be read
+    /// may have been somebody's reservation: the unit says that it is lost.
     pub fn recover(facts: Facts, profile: Profile, persistent: &[u8]) -> Unit {
         let mut unit = Unit::new(facts, profile);
+        // Until they are found.
+        unit.reservations = Reservations::lost();
         let mut reader = Reader(persistent);
         if reader.u32() == Some(VERSION) {
             while let Some((tag, text)) = next_section(&mut reader) {
@@ -171,7 +181,7 @@ impl Unit {
             let _ = unit.take_section(tag, Reader(text));
         }
         unit.keep_unfinished();
-        unit.dirty = true;
+        unit.reservations_changed();
         unit
     }
 
@@ -220,6 +230,10 @@ impl Unit {
                     let line = read_line(&mut text)?;
                     self.journal.lines.push(line);
                 }
+            }
+            tag::RESERVATIONS => {
+                // Whoever was shut out must not come in by damage.
+                self.reservations = Reservations::restore(text.0).unwrap_or_else(|_| Reservations::lost());
             }
             tag::ERASING => self.take_erasing(&mut text)?,
             tag::THRESHOLD => self.threshold_told = text.u8()? != 0,

@@ -120,6 +120,8 @@ struct Entry {
     /// Its turn has come once (SAM-5, enabled task state): what enters later does not take that away.
     enabled: bool,
     footprint: Footprint,
+    /// It was let go to the medium, after its last check for reservations.
+    begun: bool,
     aborted: Option<Abort>,
 }
 
@@ -166,6 +168,7 @@ impl TaskSet {
             life: Life::Running,
             enabled: false,
             footprint: Footprint::Nothing,
+            begun: false,
             aborted: None,
         };
         self.special += u32::from(attribute != Attribute::Simple);
@@ -200,6 +203,7 @@ impl TaskSet {
         let was = entry.footprint.is_exclusive();
         entry.footprint = footprint;
         entry.life = Life::Running;
+        entry.begun = true;
         if footprint.is_exclusive() != was {
             self.special = if was { self.special - 1 } else { self.special + 1 };
         }
@@ -213,6 +217,7 @@ impl TaskSet {
     fn hold(&mut self, key: TaskKey) {
         if let Some(entry) = self.get_mut(key) {
             entry.life = Life::Held;
+            entry.begun = false;
         }
         self.held.push_back(key);
     }
@@ -351,10 +356,13 @@ impl TaskSet {
         running
     }
 
-    /// The caller's names of tasks, without doing anything to them.
-    pub fn tags(&self, which: impl Fn(Nexus, u64) -> bool) -> Vec<u32> {
-        let entries = self.entries.iter().flatten();
-        entries.filter(|entry| which(entry.nexus, entry.id)).map(|entry| entry.tag).collect()
+    /// The caller's names of tasks of these nexuses that may reach the medium without being executed
+    /// again.
+    pub fn begun(&self, of: impl Fn(Nexus) -> bool, but: TaskKey) -> Vec<u32> {
+        let entries = self.entries.iter().enumerate();
+        let entries = entries.filter(|(index, _)| TaskKey(*index as u32) != but);
+        let entries = entries.filter_map(|(_, entry)| entry.as_ref());
+        entries.filter(|entry| entry.begun && of(entry.nexus)).map(|entry| entry.tag).collect()
     }
 
     pub fn contains(&self, nexus: Nexus, id: Option<u64>) -> bool {

@@ -6,12 +6,13 @@ use request::{Facts, Status};
 
 use crate::Plan;
 use crate::attention::{Attentions, Condition, Reset};
-use crate::journal::{Journal, Note};
+use crate::journal::{Journal, Note, SETTLING};
 use crate::medium::{Allocation, Erasing, Started};
 use crate::mode::Values;
-use crate::nexus::{Nexus, Peer};
+use crate::nexus::{NEXUS_MAX, Nexus, Peer};
 use crate::nexus_table::NexusTable;
 use crate::profile::{Profile, TargetPort};
+use crate::reservation::{self, Allowed, Reservations};
 use crate::sense::{Format, Sense, SenseData};
 use crate::task_set::{Abort, Attribute, Footprint, TaskKey, TaskSet};
 use crate::work::{Neighbour, Query, Work};
@@ -150,6 +151,9 @@ pub struct Unit {
     pub(crate) tasks: TaskSet,
     pub(crate) journal: Journal,
     pub(crate) ports: Vec<TargetPort>,
+    pub(crate) reservations: Reservations,
+    /// By nexus, what `reservations` let it do.
+    pub(crate) allowed: [Allowed; NEXUS_MAX],
     pub(crate) stopped: bool,
     pub(crate) dirty: bool,
     /// What a decode function has just decided to begin.
@@ -190,6 +194,8 @@ impl Unit {
             tasks: TaskSet::default(),
             journal: Journal::default(),
             ports: Vec::new(),
+            reservations: Reservations::new(),
+            allowed: [Allowed::EVERYTHING; NEXUS_MAX],
             stopped: false,
             dirty: true,
             starting: None,
@@ -204,6 +210,8 @@ impl Unit {
     /// An initiator port may speak to the unit by a target port. A peer that was attached when the
     /// state was stored goes on as if nothing had happened. `None`: there are too many.
     pub fn attach(&mut self, peer: Peer) -> Option<Nexus> {
+        // However its name was written at the login, it is the one that reservations know.
+        let peer = reservation::canonical(&peer);
         if let Some(nexus) = self.nexuses.find(&peer) {
             self.nexuses.claim(nexus);
             return Some(nexus);
@@ -213,7 +221,9 @@ impl Unit {
         self.told.set_word(nexus, 0);
         self.attentions.set_word(nexus, 0);
         self.attentions.establish(nexus, Condition::POWER_ON);
-        self.dirty = true;
+        // The number may have been that of somebody who did not come back.
+        self.reservations.release_unless(|owner| self.nexuses.find(owner).is_some());
+        self.reservations_changed();
         Some(nexus)
     }
 
@@ -230,6 +240,11 @@ impl Unit {
 
     /// What ends with an I_T nexus (SAM-5, I_T nexus loss).
     fn lose_nexus(&mut self, nexus: Nexus) {
+        if let Some(peer) = self.nexuses.peer(nexus)
+            && self.reservations.nexus_lost(peer)
+        {
+            self.reservations_changed();
+        }
         self.journal.forget_nexus(nexus);
         self.attentions.set_word(nexus, 0);
         self.told.set_word(nexus, 0);
@@ -305,6 +320,17 @@ impl Unit {
         &self.counts
     }
 
+    /// Who has it reserved.
+    pub fn reservations(&self) -> &Reservations {
+        &self.reservations
+    }
+
+    /// What reservations let this nexus do.
+    pub(crate) fn allowed(&self, nexus: Nexus) -> Allowed {
+        let allowed = usize::try_from(nexus.0).ok().and_then(|index| self.allowed.get(index));
+        *allowed.expect("the unit numbers nexuses below NEXUS_MAX")
+    }
+
     /// Tasks that have not ended.
     pub fn tasks(&self) -> usize {
         self.tasks.len() - self.unfinished.len()
@@ -340,6 +366,9 @@ impl Unit {
         let running = self.tasks.abort(by, |_, _| true, None);
         self.values = Values::default();
         self.stopped = false;
+        if self.reservations.reset() {
+            self.reservations_changed();
+        }
         self.attend_all(cause.into(), None);
         running
     }
@@ -399,24 +428,29 @@ impl Unit {
             Ok(()) => Response { data_out, ..Response::GOOD },
             Err(sense) => Response { data_out, ..Response::check(sense, Format::Fixed) },
         };
-        if let Some((nexus, id)) = self.tasks.owner(task)
-            && self.journal.find(nexus, id).is_some()
-        {
-            // From its note a successor would go on; from its answer it knows that there is no more
-            // to do.
-            self.journal.put(nexus, id, Note::of(&response));
-            self.dirty = true;
-        }
+        self.note_ended(task, &response);
         self.end(task, response)
     }
 
     /// What a [`Verdict::Settle`] waited for has happened; `durable` is false if the state could not
     /// be made so.
     pub fn finish_settled(&mut self, task: TaskKey, response: Response, durable: bool) -> Ending {
-        if durable {
-            return self.end(task, response);
+        let response = match durable {
+            true => response,
+            false => Response::check(Sense::INTERNAL_TARGET_FAILURE, Format::Fixed),
+        };
+        self.note_ended(task, &response);
+        self.end(task, response)
+    }
+
+    /// From its note a successor would go on; from its answer it knows that there is no more to do.
+    fn note_ended(&mut self, task: TaskKey, response: &Response) {
+        if let Some((nexus, id)) = self.tasks.owner(task)
+            && self.journal.find(nexus, id).is_some()
+        {
+            self.journal.put(nexus, id, Note::of(response));
+            self.dirty = true;
         }
-        self.end(task, Response::check(Sense::INTERNAL_TARGET_FAILURE, Format::Fixed))
     }
 
     pub(crate) fn end(&mut self, task: TaskKey, response: Response) -> Ending {
@@ -432,7 +466,10 @@ impl Unit {
     /// comparison and its write.
     pub(crate) fn keep_unfinished(&mut self) {
         for line in &self.journal.lines {
-            let Note::Begun { first, end, .. } = line.note else { continue };
+            let Note::Begun { note, first, end } = line.note else { continue };
+            if note == SETTLING {
+                continue; // It has no blocks.
+            }
             let Some(task) = self.tasks.enter(u32::MAX, line.nexus, line.id, Attribute::Simple) else {
                 break;
             };

@@ -27,7 +27,8 @@ use request::{Blocks, Extent, Facts, Operation, Status};
 
 use crate::journal::Note;
 use crate::nexus::Nexus;
-use crate::rows::{Access, Row};
+use crate::reservation::Access;
+use crate::rows::Row;
 use crate::sense::{Format, Sense};
 use crate::state::Reader;
 use crate::task_set::{Footprint, TaskKey};
@@ -115,7 +116,9 @@ impl Erasing {
             (false, _) => row.while_erasing,
             // Whatever does not touch the medium, and what mends it.
             (true, Origin::Format) => {
-                row.access == Access::Always || matches!(row.opcode, FORMAT_UNIT | SANITIZE)
+                !row.needs_start
+                    || matches!(row.access, Access::Always | Access::NotReserved)
+                    || matches!(row.opcode, FORMAT_UNIT | SANITIZE)
             }
             (true, _) => row.while_erasing || row.opcode == SANITIZE,
         };

@@ -66,6 +66,22 @@ impl Allowed {
     }
 }
 
+/// Whether a command runs although the reservations are lost: those of SPC-4 5.13.5.2, and the one
+/// that replaces them.
+pub fn passes_loss(cdb: &[u8]) -> bool {
+    let byte = |at: usize| cdb.get(at).copied().unwrap_or(0);
+    match byte(0) {
+        // REQUEST SENSE, INQUIRY, WRITE BUFFER, READ BUFFER(10), LOG SENSE, READ BUFFER(16), REPORT LUNS.
+        0x03 | 0x12 | 0x3b | 0x3c | 0x4d | 0x9b | 0xa0 => true,
+        0x1b => Access::StartStop.of(cdb) == Access::Always,
+        // PERSISTENT RESERVE OUT, REPLACE LOST RESERVATION.
+        0x5f => byte(1) & 0x1f == 0x08,
+        // REPORT TARGET PORT GROUPS.
+        0xa3 => byte(1) & 0x1f == 0x0a,
+        _ => false,
+    }
+}
+
 impl Reservations {
     /// What this nexus may do until the table changes.
     pub fn allowed(&self, peer: &Peer) -> Allowed {

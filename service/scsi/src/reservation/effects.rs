@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::nexus::Peer;
-use crate::sense::{Key, Sense};
+use crate::sense::Sense;
 
 /// A unit attention condition, UNIT ATTENTION with ADDITIONAL SENSE CODE 2Ah.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,10 +54,3 @@ impl From<Sense> for Refusal {
         Refusal::Check(sense)
     }
 }
-
-/// ILLEGAL REQUEST, 26/04.
-pub(super) const INVALID_RELEASE_OF_PERSISTENT_RESERVATION: Sense =
-    Sense { key: Key::IllegalRequest, asc: 0x26, ascq: 0x04, pointer: None };
-/// ILLEGAL REQUEST, 55/04.
-pub(super) const INSUFFICIENT_REGISTRATION_RESOURCES: Sense =
-    Sense { key: Key::IllegalRequest, asc: 0x55, ascq: 0x04, pointer: None };

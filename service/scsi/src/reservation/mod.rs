@@ -27,6 +27,12 @@
 //! that nexus that were begun have ended ([`Effects::fenced`]): whoever got GOOD for a PREEMPT may
 //! rely on it that nothing of the preempted nexus reaches the medium any more.
 //!
+//! # Lost reservations
+//!
+//! If what APTPL had kept on stable storage is there and cannot be read, the unit is in the condition
+//! of SPC-4 5.13.5.3.2: all commands but those of [`passes_loss`] are told so, until an initiator has
+//! sent REPLACE LOST RESERVATION. That is better than to let a fenced node write.
+//!
 //! # RESERVE and RELEASE of SPC-2
 //!
 //! Both are served, with compatible reservation handling (CRH, SPC-4 5.13.3): GOOD and no effect
@@ -80,6 +86,7 @@
 //! * `Reservation`: PERSISTENT RESERVE IN and OUT (SPC-4 tables 65 and 66), RESERVE(6) and (10),
 //!   RELEASE(6) and (10) (SPC-4 5.13.3, SPC-2 5.5.1).
 
+mod commands;
 mod conflict;
 mod effects;
 mod name;
@@ -89,8 +96,10 @@ mod read;
 mod spc2;
 mod table;
 
-pub use conflict::{Access, Allowed};
+pub(crate) use commands::{persistent_reserve_in, persistent_reserve_out, release, reserve};
+pub use conflict::{Access, Allowed, passes_loss};
 pub use effects::{Attention, Effects, Refusal};
+pub(crate) use name::canonical;
 pub use out::{Known, LIST_MAX_BYTES, Out};
 pub use persist::{Corrupt, STATE_MAX_BYTES};
 pub use table::{Key, REGISTRANTS_MAX, Reservations, Type};

@@ -41,7 +41,7 @@ pub(super) fn name(id: &TransportId) -> Option<Name> {
 }
 
 /// A peer under the name that the table knows it by. A name that says nothing stays as it is.
-pub(super) fn canonical(peer: &Peer) -> Peer {
+pub(crate) fn canonical(peer: &Peer) -> Peer {
     let initiator = match name(&peer.initiator) {
         Some(Name::Port(id)) => id,
         Some(Name::Node(_)) | None => peer.initiator.clone(),

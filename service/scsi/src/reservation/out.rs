@@ -6,10 +6,7 @@
 
 use alloc::vec::Vec;
 
-use super::effects::{
-    Attention, Effects, INSUFFICIENT_REGISTRATION_RESOURCES, INVALID_RELEASE_OF_PERSISTENT_RESERVATION,
-    Refusal,
-};
+use super::effects::{Attention, Effects, Refusal};
 use super::name::{Name, canonical, name, node};
 use super::table::{Held, Key, REGISTRANTS_MAX, Reservations, Type};
 use crate::nexus::{Peer, PortId, TRANSPORT_ID_MAX_BYTES, TransportId};
@@ -155,11 +152,7 @@ impl Reservations {
             action::PREEMPT => change.preempt(out, list.new, false)?,
             action::PREEMPT_AND_ABORT => change.preempt(out, list.new, true)?,
             action::REGISTER_AND_MOVE => change.register_and_move(known, &list)?,
-            // Information is never lost: a volume whose kept reservations cannot be read is not
-            // served at all (SPC-4 5.13.11.3).
-            action::REPLACE_LOST_RESERVATION => {
-                return Err(INVALID_RELEASE_OF_PERSISTENT_RESERVATION.into());
-            }
+            action::REPLACE_LOST_RESERVATION => change.replace_lost(out, &list)?,
             _ => return Err(Sense::cdb_bit(1, 4).into()),
         }
         let (next, effects) = change.finish(known);
@@ -167,8 +160,14 @@ impl Reservations {
         Ok(effects)
     }
 
-    /// What needs no parameter list: SPC-2 5.5.1, and SPC-4 5.13.7 with table 66.
+    /// What needs no parameter list: SPC-2 5.5.1, and SPC-4 5.13.5.3 and 5.13.7 with table 66.
     fn check_nexus(&self, peer: &Peer, out: &Out) -> Result<(), Refusal> {
+        if self.lost {
+            return match out.action {
+                action::REPLACE_LOST_RESERVATION => Ok(()),
+                _ => Err(Sense::PERSISTENT_RESERVATION_INFORMATION_LOST.into()),
+            };
+        }
         if self.is_reserved() {
             return Err(Refusal::Conflict);
         }
@@ -272,7 +271,7 @@ impl Change<'_> {
             return Ok(());
         };
         if Type::decode(out.kind) != Some(kind) {
-            return Err(INVALID_RELEASE_OF_PERSISTENT_RESERVATION.into());
+            return Err(Sense::INVALID_RELEASE_OF_PERSISTENT_RESERVATION.into());
         }
         self.next.held = None;
         if kind.is_registrants_only() || kind.is_all_registrants() {
@@ -368,6 +367,28 @@ impl Change<'_> {
         Ok(())
     }
 
+    /// SPC-4 5.13.11.3.
+    fn replace_lost(&mut self, out: &Out, list: &List<'_>) -> Result<(), Refusal> {
+        if !self.before.lost {
+            return Err(Sense::INVALID_RELEASE_OF_PERSISTENT_RESERVATION.into());
+        }
+        let kind = out.reservation()?;
+        if list.key != Key::NONE {
+            return Err(Sense::parameter_byte(0).into());
+        }
+        if list.new == Key::NONE {
+            return Err(Sense::parameter_byte(8).into());
+        }
+        if list.bit(20, 2) {
+            return Err(Sense::parameter_bit(20, 2).into());
+        }
+        self.next = Reservations::new();
+        self.next.register(self.peer, list.new)?;
+        self.next.hold(kind, self.peer);
+        self.next.aptpl = list.bit(20, 0);
+        Ok(())
+    }
+
     /// PRGENERATION, SPC-4 6.15.2.
     fn count(&mut self) {
         self.next.generation = self.next.generation.wrapping_add(1);
@@ -417,7 +438,7 @@ fn listed(table: &Reservations, known: &Known<'_>, list: &[u8]) -> Result<Vec<(T
         let name = name(&id).ok_or(Sense::parameter_byte(at))?;
         if !names.iter().any(|(seen, _)| *seen == name) {
             if names.len() >= REGISTRANTS_MAX {
-                return Err(INSUFFICIENT_REGISTRATION_RESOURCES.into());
+                return Err(Sense::INSUFFICIENT_REGISTRATION_RESOURCES.into());
             }
             names.push((name, at));
         }

@@ -4,10 +4,11 @@
 //! Version 1, all numbers big-endian:
 //!
 //! ```text
-//!  0  "SPRV"   5  flags: 0 APTPL, 1 reservation, 2 RESERVE   8  PRGENERATION    14  holder, FFFFh: none
+//!  0  "SPRV"   5  flags: see below                           8  PRGENERATION    14  holder, FFFFh: none
 //!  4  version  6  TYPE, or zero                             12  registrations   16  registrations,
 //!              7  zero                                                              the RESERVE's owner
 //!
+//!  flags: bit 0 APTPL, 1 a reservation, 2 a RESERVE, 3 lost.
 //!  registration: key (8), then a peer.   peer: port (2), length (2), TransportID.
 //!  At the end: CRC-32C of all before it (4).
 //! ```
@@ -33,6 +34,7 @@ const NO_HOLDER: u16 = 0xffff;
 const APTPL: u8 = 1 << 0;
 const HELD: u8 = 1 << 1;
 const RESERVED: u8 = 1 << 2;
+const LOST: u8 = 1 << 3;
 
 /// The longest state. (A RESERVE and registrations are never there together.)
 pub const STATE_MAX_BYTES: usize =
@@ -66,8 +68,10 @@ impl Reservations {
     pub fn state(&self) -> Vec<u8> {
         let mut out = Vec::from(MAGIC);
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-        let flags =
-            flag(self.aptpl, APTPL) | flag(self.held.is_some(), HELD) | flag(self.is_reserved(), RESERVED);
+        let flags = flag(self.aptpl, APTPL)
+            | flag(self.held.is_some(), HELD)
+            | flag(self.is_reserved(), RESERVED)
+            | flag(self.lost, LOST);
         let holder = self.held.as_ref().and_then(|held| held.holder.as_ref());
         let holder = holder.and_then(|peer| self.registrations.iter().position(|entry| entry.peer == *peer));
         out.extend_from_slice(&[VERSION, flags, self.persistent().map_or(0, |kind| kind as u8), 0]);
@@ -187,6 +191,12 @@ fn decode(body: &[u8]) -> Option<Reservations> {
             return None;
         }
         table.reserved = Some(reader.peer()?);
+    }
+    if flags & LOST != 0 {
+        table.lost = true;
+        if table != Reservations::lost() {
+            return None;
+        }
     }
     reader.0.is_empty().then_some(table)
 }

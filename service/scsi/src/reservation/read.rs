@@ -18,6 +18,9 @@ impl Reservations {
         if self.is_reserved() {
             return Err(Refusal::Conflict); // SPC-2 5.5.1
         }
+        if self.is_lost() {
+            return Err(Sense::PERSISTENT_RESERVATION_INFORMATION_LOST.into());
+        }
         match action {
             READ_KEYS => Ok(self.read_keys()),
             READ_RESERVATION => Ok(self.read_reservation()),

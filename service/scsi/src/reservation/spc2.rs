@@ -5,6 +5,7 @@ use super::name::canonical;
 use super::out::Known;
 use super::table::{Reservations, Type};
 use crate::nexus::Peer;
+use crate::sense::Sense;
 
 impl Reservations {
     /// RESERVE(6) and RESERVE(10) of the whole unit. From its owner again: as if for the first time.
@@ -39,6 +40,15 @@ impl Reservations {
         self.reserved.take().is_some()
     }
 
+    /// Releases a RESERVE whose owner is none of these. True: the table changed.
+    pub fn release_unless(&mut self, is_attached: impl FnOnce(&Peer) -> bool) -> bool {
+        if self.reserved.as_ref().is_none_or(is_attached) {
+            return false;
+        }
+        self.reserved = None;
+        true
+    }
+
     /// The I_T nexus is gone. True: the table changed.
     pub fn nexus_lost(&mut self, peer: &Peer) -> bool {
         if self.reserved.as_ref() != Some(&canonical(peer)) {
@@ -58,6 +68,9 @@ impl Reservations {
 
     /// True: GOOD and no effect, the exceptions of SPC-4 5.13.3. Refused: SPC-2 5.5.1.
     fn passes_over(&self, peer: &Peer) -> Result<bool, Refusal> {
+        if self.is_lost() {
+            return Err(Sense::PERSISTENT_RESERVATION_INFORMATION_LOST.into());
+        }
         let registered = self.key_of(peer).is_some();
         match self.persistent() {
             Some(Type::WriteExclusive | Type::ExclusiveAccess) if self.is_holder(peer) => Ok(true),

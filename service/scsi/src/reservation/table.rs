@@ -2,8 +2,9 @@
 
 use alloc::vec::Vec;
 
-use super::effects::{INSUFFICIENT_REGISTRATION_RESOURCES, Refusal};
+use super::effects::Refusal;
 use crate::nexus::Peer;
+use crate::sense::Sense;
 
 /// Registrations of one unit: as many as READ FULL STATUS can report at once, whatever their names:
 /// 65,535 bytes of allocation length less a header of 8, by 24 bytes and a TransportID of at most
@@ -80,12 +81,25 @@ pub struct Reservations {
     pub(super) aptpl: bool,
     /// The owner of a RESERVE of SPC-2; then there are no registrations.
     pub(super) reserved: Option<Peer>,
+    /// What APTPL had kept cannot be read (SPC-4 5.13.5.3); then there is nothing else.
+    pub(super) lost: bool,
 }
 
 impl Reservations {
     /// As after power on, with nothing kept.
     pub fn new() -> Reservations {
         Reservations::default()
+    }
+
+    /// As after power on, when what APTPL had kept is there and cannot be read: nobody reads or writes
+    /// until an initiator has replaced it.
+    pub fn lost() -> Reservations {
+        Reservations { aptpl: true, lost: true, ..Reservations::new() }
+    }
+
+    /// A recoverable lost persistent reservation (SPC-4 5.13.5.3.2).
+    pub fn is_lost(&self) -> bool {
+        self.lost
     }
 
     /// The type of the persistent reservation, if there is one.
@@ -123,7 +137,7 @@ impl Reservations {
             return Ok(());
         }
         if self.registrations.len() >= REGISTRANTS_MAX {
-            return Err(INSUFFICIENT_REGISTRATION_RESOURCES.into());
+            return Err(Sense::INSUFFICIENT_REGISTRATION_RESOURCES.into());
         }
         self.registrations.push(Registration { peer: peer.clone(), key });
         Ok(())
@@ -156,6 +170,7 @@ impl Reservations {
     /// What a power loss leaves is the same.
     pub(super) fn keeps_the_same(&self, other: &Reservations) -> bool {
         match (self.aptpl, other.aptpl) {
+            _ if self.lost != other.lost => false,
             (false, false) => true,
             (true, true) => self.registrations == other.registrations && self.held == other.held,
             _ => false,

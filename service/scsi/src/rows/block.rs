@@ -51,7 +51,7 @@ const ERASE: Row = Row {
     on: On::Disk,
     ..ROW
 };
-const DEFECTS: Row = Row { on: On::Disk, ..ASK };
+const DEFECTS: Row = Row { access: Access::Read, on: On::Disk, ..ASK };
 
 pub(super) const ROWS: [Row; 33] = [
     Row {
@@ -213,6 +213,7 @@ pub(super) const ROWS: [Row; 33] = [
         action: Some(0x12),
         usage: &[0x9e, 0x12, F, F, F, F, F, F, F, F, F, F, F, F, F, R],
         needs_start: true,
+        access: Access::Read,
         on: On::Disk,
         decode: medium::get_lba_status,
         ..ASK

@@ -18,6 +18,7 @@ use core::fmt::Write;
 use crate::cdb::Cdb;
 use crate::execute::Decode;
 use crate::profile::Kind;
+use crate::reservation::Access;
 use crate::sense::Sense;
 use crate::unit::Unit;
 
@@ -29,20 +30,6 @@ pub enum DataPhase {
     In,
     /// From the initiator.
     Out,
-}
-
-/// What somebody else's reservation does to a command (SPC-5 and SBC-4, the tables of commands
-/// that are allowed in the presence of reservations).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Allowed whoever holds what.
-    Always,
-    /// Conflicts with an exclusive access reservation.
-    Read,
-    /// Conflicts with any reservation of somebody else.
-    Write,
-    /// Decides by itself, after decoding: the reservation commands.
-    Own,
 }
 
 /// On which kinds of device a command is.
@@ -279,6 +266,9 @@ pub fn table() -> String {
                 (row.past_attention, "with a unit attention pending"),
                 (row.access == Access::Read, "not under somebody else's exclusive access"),
                 (row.access == Access::Write, "not under somebody else's reservation"),
+                (row.access == Access::NotReserved, "not under somebody else's RESERVE"),
+                (row.access == Access::StartStop, "only START 1 under somebody else's reservation"),
+                (row.access == Access::PreventAllow, "only PREVENT 0 under somebody else's reservation"),
                 (row.needs_start, "not while stopped"),
                 (row.writes, "not if write protected"),
                 (row.thin, "only where the store gives space back"),

@@ -1,10 +1,18 @@
 //! Commands of SPC: what the unit is, how it is set, and its state.
 
 use super::{ASK, DataPhase, F, R, ROW, Row};
+use crate::reservation::Access;
 use crate::{inquiry, mode, primary, report};
 
 pub(super) const ROWS: [Row; 12] = [
-    Row { name: "TEST UNIT READY", opcode: 0x00, usage: &[0x00, R, R, R, R, R], needs_start: true, ..ROW },
+    Row {
+        name: "TEST UNIT READY",
+        opcode: 0x00,
+        usage: &[0x00, R, R, R, R, R],
+        needs_start: true,
+        access: Access::NotReserved,
+        ..ROW
+    },
     Row {
         name: "REQUEST SENSE",
         opcode: 0x03,
@@ -29,6 +37,7 @@ pub(super) const ROWS: [Row; 12] = [
         usage: &[0x15, 0x10, R, R, F, R],
         data: DataPhase::Out,
         decode: mode::select_6,
+        access: Access::Write,
         ..ROW
     },
     Row {
@@ -36,6 +45,7 @@ pub(super) const ROWS: [Row; 12] = [
         opcode: 0x1a,
         usage: &[0x1a, 0x08, F, F, F, R],
         decode: mode::sense_6,
+        access: Access::Read,
         ..ASK
     },
     Row {
@@ -44,6 +54,7 @@ pub(super) const ROWS: [Row; 12] = [
         usage: &[0x1b, 0x01, R, R, 0x05, R],
         timeout_seconds: 120,
         decode: primary::start_stop_unit,
+        access: Access::StartStop,
         ..ROW
     },
     Row {
@@ -51,6 +62,7 @@ pub(super) const ROWS: [Row; 12] = [
         opcode: 0x1e,
         usage: &[0x1e, R, R, R, 0x01, R],
         decode: primary::prevent_allow,
+        access: Access::PreventAllow,
         ..ROW
     },
     Row {
@@ -59,6 +71,7 @@ pub(super) const ROWS: [Row; 12] = [
         usage: &[0x55, 0x10, R, R, R, R, R, F, F, R],
         data: DataPhase::Out,
         decode: mode::select_10,
+        access: Access::Write,
         ..ROW
     },
     Row {
@@ -66,6 +79,7 @@ pub(super) const ROWS: [Row; 12] = [
         opcode: 0x5a,
         usage: &[0x5a, 0x18, F, F, R, R, R, F, F, R],
         decode: mode::sense_10,
+        access: Access::Read,
         ..ASK
     },
     Row {
@@ -84,6 +98,7 @@ pub(super) const ROWS: [Row; 12] = [
         usage: &[0xa3, 0x0c, 0x87, F, F, F, F, F, F, F, R, R],
         while_erasing: true,
         decode: report::supported_operation_codes,
+        access: Access::Read,
         ..ASK
     },
     Row {
@@ -93,6 +108,7 @@ pub(super) const ROWS: [Row; 12] = [
         usage: &[0xa3, 0x0d, 0x80, R, R, R, F, F, F, F, R, R],
         while_erasing: true,
         decode: report::supported_task_management_functions,
+        access: Access::Read,
         ..ASK
     },
 ];

@@ -92,7 +92,7 @@ proptest! {
                 Verdict::Respond(response) => {
                     prop_assert_eq!(response.sense.is_some(), response.status == 0x02);
                     prop_assert!(response.status == 0x00 || out.is_empty());
-                    prop_assert!(out.len() < 1024);
+                    prop_assert!(out.len() < 8192);
                 }
                 Verdict::Medium(plan) => {
                     prop_assert!(out.is_empty());

@@ -15,6 +15,7 @@ mod mode;
 mod nexuses;
 mod provisioning;
 mod report;
+mod reservation;
 mod rows;
 mod sense;
 mod states;

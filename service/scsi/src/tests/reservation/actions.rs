@@ -199,10 +199,10 @@ fn writers_are_fenced() {
     bench.register(&b, 6);
     assert_eq!(bench.clone().ok(&a, RESERVE, WE, 5, 0).fenced, [b.clone(), c.clone()]);
     assert_eq!(bench.clone().ok(&a, RESERVE, EA, 5, 0).fenced, [b.clone(), c.clone()]);
-    assert_eq!(bench.ok(&a, RESERVE, WE_RO, 5, 0).fenced, [c.clone()]);
+    assert_eq!(bench.ok(&a, RESERVE, WE_RO, 5, 0).fenced, Vec::from([c.clone()]));
     // Unregistering takes the right from itself.
-    assert_eq!(bench.clone().ok(&b, REGISTER, 0, 6, 0).fenced, [b.clone()]);
-    assert_eq!(bench.ok(&a, PREEMPT, WE_RO, 5, 6).fenced, [b.clone()]);
+    assert_eq!(bench.clone().ok(&b, REGISTER, 0, 6, 0).fenced, Vec::from([b.clone()]));
+    assert_eq!(bench.ok(&a, PREEMPT, WE_RO, 5, 6).fenced, Vec::from([b.clone()]));
     assert_eq!(bench.ok(&a, RELEASE, WE_RO, 5, 0).fenced, []);
 }
 

@@ -290,7 +290,7 @@ fn register_and_move() {
         let effects = bench.send(&b, REGISTER_AND_MOVE, 0, &back).unwrap();
         assert_eq!(bench.registered(), [(a.clone(), 7), (c.clone(), 6)]);
         assert_eq!((bench.reservation(), told(&effects)), (Some((7, kind)), Vec::new()));
-        assert_eq!(effects.fenced, [b.clone()]);
+        assert_eq!(effects.fenced, Vec::from([b.clone()]));
     }
     for kind in [WE_AR, EA_AR] {
         let mut bench = Bench::new(&[]);

@@ -5,11 +5,13 @@ mod actions;
 mod conformance;
 mod golden;
 mod lists;
+mod lost;
 mod matrix;
 mod oracle;
 mod persist;
 mod preempt;
 mod spc2;
+mod unit;
 
 use alloc::vec::Vec;
 

@@ -15,7 +15,7 @@ fn one_owner_at_a_time() {
     assert!(!bench.table.release(&a).unwrap().changed);
     let effects = reserve(&mut bench, &a).unwrap();
     assert_eq!((effects.changed, effects.durable), (true, false));
-    assert_eq!(effects.fenced, [b.clone()]);
+    assert_eq!(effects.fenced, Vec::from([b.clone()]));
     assert_eq!(reserve(&mut bench, &a), Ok(Effects::default()));
     assert_eq!(reserve(&mut bench, &b), Err(Refusal::Conflict));
     // The same initiator by another port is another nexus.
