@@ -213,8 +213,8 @@ impl<'a> Worker<'a> {
             let came = self.stream.receive(&mut self.ends)?;
             if self.ends.is_empty() {
                 // R2Ts and pings may have come, and the socket may have room again.
-                let is_sent = self.stream.flush()?;
-                if !(came || self.load.poll && is_sent) {
+                self.stream.flush()?;
+                if !came && !self.load.poll {
                     self.stream.sleep(Duration::from_millis(100))?;
                 }
                 spins += 1;

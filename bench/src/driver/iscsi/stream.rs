@@ -79,7 +79,8 @@ enum Next {
 #[derive(Debug)]
 pub struct Stream {
     socket: TcpStream,
-    wait: Wait,
+    /// From the first sleep on: a socket that an epoll looks at costs its sender a call for each wake.
+    wait: Option<Wait>,
     rules: Negotiated,
     keeps_data: bool,
     slots: Vec<Slot>,
@@ -113,8 +114,6 @@ impl Stream {
             return Err(Error::Session("the target sent something that nobody waited for".into()));
         }
         socket.set_nonblocking(true).map_err(doing("making the socket non-blocking"))?;
-        let wait = Wait::new(1).map_err(doing("making an epoll"))?;
-        wait.add(socket.as_fd(), 0, Interest::READ).map_err(doing("waiting for the socket"))?;
         let slot = Slot {
             tag: 0,
             is_busy: false,
@@ -125,7 +124,7 @@ impl Stream {
         };
         Ok(Stream {
             socket,
-            wait,
+            wait: None,
             rules,
             keeps_data,
             slots: vec![slot; usize::from(depth)],
@@ -311,10 +310,19 @@ impl Stream {
     /// Sleeps until there is something to receive, or room to send if something waits for it.
     pub fn sleep(&mut self, timeout: Duration) -> Result<()> {
         let interest = Interest { read: true, write: !self.parts.is_empty(), edge: false };
-        self.wait.modify(self.socket.as_fd(), 0, interest).map_err(doing("waiting for the socket"))?;
+        let wait = match &mut self.wait {
+            Some(wait) => {
+                wait.modify(self.socket.as_fd(), 0, interest).map_err(doing("waiting for the socket"))?;
+                wait
+            }
+            none => {
+                let wait = Wait::new(1).map_err(doing("making an epoll"))?;
+                wait.add(self.socket.as_fd(), 0, interest).map_err(doing("waiting for the socket"))?;
+                none.insert(wait)
+            }
+        };
         self.sleeps += 1;
-        let nanos = timeout.as_nanos() as u64;
-        self.wait.wait(Some(nanos)).map_err(doing("sleeping on epoll")).map(|_| ())
+        wait.wait(Some(timeout.as_nanos() as u64)).map_err(doing("sleeping on epoll")).map(|_| ())
     }
 
     /// Receives once and appends the ends that came. False: there was nothing to receive.
