@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use md5::Md5;
 use sha1::Sha1;
 use sha2::Sha256;
-use sha3::Sha3_256;
 use sha2::digest::Digest;
+use sha3::Sha3_256;
 
 /// CHAP_A, from IANA's "PPP Authentication Algorithms".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -84,21 +84,15 @@ impl Connection {
     /// The header of a Data-Out PDU. `Some`: its data goes to this task.
     pub(crate) fn data_out(&mut self, header: &Header) -> Option<u16> {
         let solicited = header.ttt() != RESERVED_TAG;
-        let found = if solicited {
-            self.tasks.of_transfer_tag(header.ttt())
-        } else {
-            self.tasks.find(header.itt())
-        };
+        let found =
+            if solicited { self.tasks.of_transfer_tag(header.ttt()) } else { self.tasks.find(header.itt()) };
         let slot = found.filter(|slot| {
             self.tasks.get(*slot).is_some_and(|task| {
                 task.itt() == header.itt()
                     && task.kind == Kind::Command
                     && task.is_write()
                     && !task.has(is::DROPPED)
-                    && matches!(
-                        task.state,
-                        State::Held | State::Queued | State::Delivered | State::Answered
-                    )
+                    && matches!(task.state, State::Held | State::Queued | State::Delivered | State::Answered)
             })
         });
         let Some(slot) = slot else {
@@ -122,7 +116,9 @@ impl Connection {
                 .solicit_from
                 .saturating_add(number.saturating_add(1).saturating_mul(burst))
                 .min(task.requested);
-            if task.received >= task.requested || self.tasks.transfer_tag(slot, due) != header.ttt() || !in_order
+            if task.received >= task.requested
+                || self.tasks.transfer_tag(slot, due) != header.ttt()
+                || !in_order
             {
                 Some((Fault::DataOutOfOrder, broken::ORDER))
             } else if end > burst_end || last != (end == burst_end) {

@@ -89,7 +89,8 @@ impl Connection {
             self.end_by(Fault::LoginMalformed);
             return Progress::More;
         }
-        let whole = u64::from(len).saturating_add(u64::from(padding(len))).saturating_add(HEADER_BYTES as u64);
+        let whole =
+            u64::from(len).saturating_add(u64::from(padding(len))).saturating_add(HEADER_BYTES as u64);
         if self.receive.available() < whole {
             return Progress::Nothing;
         }
@@ -181,11 +182,11 @@ impl Connection {
         let immediate = header.is_immediate();
         let refuse = |this: &mut Self, fault: Fault, reason: u8| {
             this.count(fault);
-            this.reject(header, reason);
             // 11.17: the CmdSN of a rejected command counts as received.
             if !immediate && header.cmd_sn() == this.hot.exp_cmd_sn {
                 this.next_cmd_sn();
             }
+            this.reject(header, reason);
             this.take_body(header, head, None);
             Progress::More
         };
@@ -352,6 +353,13 @@ impl Connection {
         }
         if !good {
             self.count(Fault::DataDigest);
+            // 7.7: such a PDU is as if it had not come, but for its CmdSN.
+            if body.header.opcode() != opcode::DATA_OUT
+                && !body.header.is_immediate()
+                && body.header.cmd_sn() == self.hot.exp_cmd_sn
+            {
+                self.next_cmd_sn();
+            }
             self.reject(&body.header, reject::DATA_DIGEST);
         }
         if body.header.opcode() == opcode::DATA_OUT {
@@ -362,12 +370,7 @@ impl Connection {
             }
             self.arrive(slot);
         } else {
-            // 7.7: such a PDU is as if it had not come, but for its CmdSN.
-            let immediate = body.header.is_immediate();
             self.tasks.release(slot);
-            if !immediate && body.header.cmd_sn() == self.hot.exp_cmd_sn {
-                self.next_cmd_sn();
-            }
         }
     }
 

@@ -41,9 +41,7 @@ pub use data_out::Collected;
 pub use directory::{Access, Allow, Credentials, Directory, Portal, Secret, Target};
 pub use fault::Fault;
 pub use keys::{Parameters, is_name};
-pub use limits::{
-    CDB_MAX_BYTES, Limits, RECEIVE_PIECES_MAX, SEND_PIECES_MAX, SENSE_MAX_BYTES,
-};
+pub use limits::{CDB_MAX_BYTES, Limits, RECEIVE_PIECES_MAX, SEND_PIECES_MAX, SENSE_MAX_BYTES};
 pub use output::Outcome;
 pub use pdu::{Header, Place};
 pub use requests::{Answer, Attribute, Command, Function, Management};

@@ -126,7 +126,8 @@ impl Login {
             return Err(MALFORMED);
         }
         // 11.12.2: T and C exclude each other; 11.12.3: NSG only goes forward.
-        if transit && (goes_on || !matches!(next, stage::OPERATIONAL | stage::FULL_FEATURE) || next <= current)
+        if transit
+            && (goes_on || !matches!(next, stage::OPERATIONAL | stage::FULL_FEATURE) || next <= current)
         {
             return Err(MALFORMED);
         }
@@ -401,7 +402,19 @@ impl Login {
         };
         let negotiation = Negotiation { parameters, seen, declared, discovery };
         Some(Login {
-            isid, tsih, cid, itt, cmd_sn, requests, stage, text, negotiation, initiator, target, named, proof,
+            isid,
+            tsih,
+            cid,
+            itt,
+            cmd_sn,
+            requests,
+            stage,
+            text,
+            negotiation,
+            initiator,
+            target,
+            named,
+            proof,
         })
     }
 }

@@ -158,8 +158,10 @@ impl Connection {
                     } else {
                         Header::new(opcode::TEXT_RESPONSE).with_flags(task.status).with_ttt(task.residual)
                     };
-                    let header =
-                        header.with_bytes(8, &task.header.lun()).with_itt(task.itt()).with_data_bytes(task.data_in);
+                    let header = header
+                        .with_bytes(8, &task.header.lun())
+                        .with_itt(task.itt())
+                        .with_data_bytes(task.data_in);
                     let header = self.numbered(header);
                     let at = if task.kind == Kind::Text { textual::REPLY_AT } else { 0 };
                     self.put(header, self.tasks.place(slot, at, task.data_in));
@@ -169,9 +171,8 @@ impl Connection {
                 Kind::Logout => {
                     self.finish_numbers(slot);
                     // Time2Wait and Time2Retain: log in again when you like; nothing is retained.
-                    let header = Header::new(opcode::LOGOUT_RESPONSE)
-                        .with_byte(2, task.status)
-                        .with_itt(task.itt());
+                    let header =
+                        Header::new(opcode::LOGOUT_RESPONSE).with_byte(2, task.status).with_itt(task.itt());
                     let header = self.numbered(header);
                     self.put_small(header, &[]);
                     self.sent_all(slot, false);
@@ -293,8 +294,7 @@ impl Connection {
 
     /// Reject, 11.17: with the header of the PDU that it is about.
     pub(crate) fn reject(&mut self, about: &Header, reason: u8) {
-        let header =
-            Header::new(opcode::REJECT).with_byte(2, reason).with_itt(RESERVED_TAG);
+        let header = Header::new(opcode::REJECT).with_byte(2, reason).with_itt(RESERVED_TAG);
         let header = self.numbered(header);
         self.put_small(header, &about.0);
     }

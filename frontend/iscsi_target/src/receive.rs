@@ -143,7 +143,8 @@ impl Receive {
 pub(crate) fn save_body(body: Option<&Body>) -> [u64; 8] {
     let mut words = [0; 8];
     let Some(body) = body else { return words };
-    words[0] = 1 | u64::from(body.slot.map_or(u32::from(u16::MAX), u32::from)) << 16 | u64::from(body.offset) << 32;
+    words[0] =
+        1 | u64::from(body.slot.map_or(u32::from(u16::MAX), u32::from)) << 16 | u64::from(body.offset) << 32;
     words[1] = u64::from(body.len) | u64::from(body.done) << 32;
     for (word, chunk) in words[2..].iter_mut().zip(body.header.0.as_chunks::<8>().0) {
         *word = u64::from_le_bytes(*chunk);

@@ -75,7 +75,10 @@ impl Function {
 
     /// Ends all tasks of this nexus at the place (or everywhere).
     fn clears(self) -> bool {
-        !matches!(self, Function::AbortTask | Function::ClearAca | Function::QueryTask | Function::QueryTaskSet)
+        !matches!(
+            self,
+            Function::AbortTask | Function::ClearAca | Function::QueryTask | Function::QueryTaskSet
+        )
     }
 
     fn is_everywhere(self) -> bool {
@@ -185,8 +188,10 @@ impl Connection {
         if matches!(function, Function::AbortTask | Function::QueryTask) {
             match self.referenced(slot) {
                 Some(other) => {
-                    let waits =
-                        self.tasks.get(other).is_some_and(|task| matches!(task.state, State::Held | State::Queued));
+                    let waits = self
+                        .tasks
+                        .get(other)
+                        .is_some_and(|task| matches!(task.state, State::Held | State::Queued));
                     if waits && function == Function::AbortTask {
                         // Nobody but us knows it.
                         self.forget(other);
@@ -317,14 +322,17 @@ impl Connection {
         }
         let cold = Function::decode(task.header.flags() & 0x7f) == Some(Function::TargetColdReset)
             && answer == Answer::Complete;
-        self.answer_management(slot, match answer {
-            Answer::Complete => answer::COMPLETE,
-            Answer::NoTask => answer::NO_TASK,
-            Answer::NoUnit => answer::NO_LUN,
-            Answer::NotSupported => answer::NOT_SUPPORTED,
-            Answer::Rejected => answer::REJECTED,
-            Answer::Succeeded => answer::SUCCEEDED,
-        });
+        self.answer_management(
+            slot,
+            match answer {
+                Answer::Complete => answer::COMPLETE,
+                Answer::NoTask => answer::NO_TASK,
+                Answer::NoUnit => answer::NO_LUN,
+                Answer::NotSupported => answer::NOT_SUPPORTED,
+                Answer::Rejected => answer::REJECTED,
+                Answer::Succeeded => answer::SUCCEEDED,
+            },
+        );
         if cold {
             // 11.5.1: the connections of a target that was reset are closed.
             self.end(End::ColdReset);

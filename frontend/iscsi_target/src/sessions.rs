@@ -78,7 +78,10 @@ impl Sessions {
     /// A login that has proven everything asks to come in. `target_max`: sessions of its target.
     pub fn admit(&mut self, claim: &Claim, target_max: u32) -> Admission {
         if claim.tsih != 0
-            && self.entries.iter().any(|entry| entry.connection == claim.connection && entry.tsih == claim.tsih)
+            && self
+                .entries
+                .iter()
+                .any(|entry| entry.connection == claim.connection && entry.tsih == claim.tsih)
         {
             return Admission::Reinstated(claim.tsih);
         }
@@ -103,9 +106,7 @@ impl Sessions {
         }
         let of_target =
             self.entries.iter().filter(|entry| entry.target.eq_ignore_ascii_case(&claim.target)).count();
-        if self.entries.len() >= self.max as usize
-            || (!claim.discovery && of_target >= target_max as usize)
-        {
+        if self.entries.len() >= self.max as usize || (!claim.discovery && of_target >= target_max as usize) {
             return Admission::Full;
         }
         let Some(tsih) = self.free_tsih() else { return Admission::Full };

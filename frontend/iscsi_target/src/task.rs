@@ -201,8 +201,7 @@ impl Task {
 
     /// Occupies a place in the CmdSN window.
     fn is_busy(&self) -> bool {
-        !self.has(is::IMMEDIATE)
-            && matches!(self.state, State::Queued | State::Delivered | State::Answered)
+        !self.has(is::IMMEDIATE) && matches!(self.state, State::Queued | State::Delivered | State::Answered)
     }
 
     /// What a free entry has to say is short; the rest of it means nothing.
@@ -367,7 +366,8 @@ impl Tasks {
     /// Changes a task; it is written with the next commit.
     pub fn change(&mut self, slot: u16, change: impl FnOnce(&mut Task)) {
         let Some(task) = self.all.get_mut(usize::from(slot)) else { return };
-        let (was_busy, was_immediate) = (task.is_busy(), task.state != State::Free && task.has(is::IMMEDIATE));
+        let (was_busy, was_immediate) =
+            (task.is_busy(), task.state != State::Free && task.has(is::IMMEDIATE));
         change(task);
         let (busy, immediate) = (task.is_busy(), task.state != State::Free && task.has(is::IMMEDIATE));
         self.busy = self.busy.wrapping_add(u32::from(busy)).wrapping_sub(u32::from(was_busy));
@@ -390,8 +390,16 @@ impl Tasks {
         let generation = self.all.get(usize::from(slot))?.generation.wrapping_add(1);
         self.change(slot, |task| {
             let (copy, dirty) = (task.copy, task.dirty);
-            *task =
-                Task { state: State::Arriving, kind, flags, generation, header, copy, dirty, ..Task::default() };
+            *task = Task {
+                state: State::Arriving,
+                kind,
+                flags,
+                generation,
+                header,
+                copy,
+                dirty,
+                ..Task::default()
+            };
         });
         self.link(slot);
         Some(slot)

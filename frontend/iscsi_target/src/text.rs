@@ -20,7 +20,7 @@ pub fn pairs(text: &[u8]) -> Result<Vec<(&str, &str)>, Fault> {
         let pair = core::str::from_utf8(pair).map_err(|_| Fault::TextMalformed)?;
         let (key, value) = pair.split_once('=').ok_or(Fault::TextMalformed)?;
         let legal = |byte: u8| {
-            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'+' | b'@' | b'_' | b'/')
+            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'+' | b'@' | b'_' | b'#')
         };
         if key.is_empty() || key.len() > KEY_MAX_BYTES || !key.bytes().all(legal) {
             return Err(Fault::TextMalformed);

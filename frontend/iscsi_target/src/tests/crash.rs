@@ -138,7 +138,10 @@ impl Initiator {
                 assert_eq!(header.stat_sn(), rig.exp_stat_sn, "no PDU is lost or comes twice: {header:?}");
                 rig.exp_stat_sn += 1;
             }
-            assert!(header.max_cmd_sn().wrapping_sub(self.max_cmd_sn) as i32 >= 0, "the window never shrinks");
+            assert!(
+                header.max_cmd_sn().wrapping_sub(self.max_cmd_sn) as i32 >= 0,
+                "the window never shrinks"
+            );
             self.max_cmd_sn = header.max_cmd_sn();
             let itt = header.itt();
             let mut wait = self.waits.remove(&itt).expect("an answer to something that waits");
@@ -200,7 +203,10 @@ fn session(seed: u64, keys: &[(&str, &str)], stores: u64) -> u32 {
         immediate: !is("ImmediateData", "No"),
         initial_r2t: !is("InitialR2T", "No"),
         segment: 65_536,
-        their_segment: keys.iter().find(|(key, _)| *key == "MaxRecvDataSegmentLength").map_or(8192, |(_, text)| text.parse().unwrap()),
+        their_segment: keys
+            .iter()
+            .find(|(key, _)| *key == "MaxRecvDataSegmentLength")
+            .map_or(8192, |(_, text)| text.parse().unwrap()),
     };
     let mut deaths = 0;
     let mut quiet = 0;
