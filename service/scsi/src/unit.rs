@@ -388,8 +388,16 @@ impl Unit {
         running
     }
 
-    /// The owner takes all reservations away.
-    pub fn clear_reservations(&mut self) {}
+    /// The owner takes all reservations and registrations away, lost ones too. Whoever was registered
+    /// is told as by CLEAR. [`Unit::persistent`] is to be made durable.
+    pub fn clear_reservations(&mut self) {
+        for peer in self.reservations.clear() {
+            if let Some(nexus) = self.nexuses.find(&peer) {
+                self.attend(nexus, Condition::RESERVATIONS_PREEMPTED);
+            }
+        }
+        self.reservations_changed();
+    }
 
     /// Each write has to be durable when it ends, since an initiator cleared WCE. A volume without
     /// a volatile cache needs nothing said.

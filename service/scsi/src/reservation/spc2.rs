@@ -1,5 +1,7 @@
 //! RESERVE and RELEASE of SPC-2, and what ends either kind of reservation without a command.
 
+use alloc::vec::Vec;
+
 use super::effects::{Effects, Refusal};
 use super::name::canonical;
 use super::out::Known;
@@ -56,6 +58,13 @@ impl Reservations {
         }
         self.reserved = None;
         true
+    }
+
+    /// Everything ends by the owner's wish. Who was registered; PRGENERATION counts it as one CLEAR.
+    pub fn clear(&mut self) -> Vec<Peer> {
+        let before = core::mem::take(self);
+        self.generation = before.generation.wrapping_add(1);
+        before.registrations.into_iter().map(|entry| entry.peer).collect()
     }
 
     /// Power was off (SPC-4 5.13.5): what APTPL does not keep is gone, and PRGENERATION is zero.

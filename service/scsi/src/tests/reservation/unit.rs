@@ -441,6 +441,28 @@ fn a_list_that_is_shorter_than_announced() {
 }
 
 #[test]
+fn the_owner_may_clear_everything() {
+    let mut unit = reserved(0x3);
+    unit.clear_reservations();
+    assert_eq!(codes(&response(&mut unit, NEXUS, &[0; 6])), (0x6, 0x2a, 0x03));
+    assert_eq!(codes(&response(&mut unit, OTHER, &[0; 6])), (0x6, 0x2a, 0x03));
+    for nexus in [NEXUS, OTHER, THIRD] {
+        assert_eq!(status(&mut unit, nexus, &WRITE), 0x00);
+    }
+    assert_eq!(answer(&mut unit, THIRD, &[0x5e, 0, 0, 0, 0, 0, 0, 0, 255, 0]).1, [0, 0, 0, 3, 0, 0, 0, 0]);
+    // A RESERVE, and what is lost.
+    assert_eq!(status(&mut unit, NEXUS, &RESERVE_6), 0x00);
+    unit.clear_reservations();
+    assert_eq!(status(&mut unit, OTHER, &WRITE), 0x00);
+    let mut lost = Unit::recover(facts(), Profile::default(), &[]);
+    assert_eq!(lost.attach(peer(0)), Some(NEXUS));
+    assert_eq!(response(&mut lost, NEXUS, &[0; 6]).status, 0x02);
+    lost.clear_reservations();
+    assert_eq!(status(&mut lost, NEXUS, &WRITE), 0x00);
+    assert!(!Unit::recover(facts(), Profile::default(), &lost.persistent()).reservations().is_lost());
+}
+
+#[test]
 fn a_reset_leaves_persistent_reservations() {
     let mut unit = reserved(0x3);
     for function in [Function::UnitReset, Function::TargetReset] {
