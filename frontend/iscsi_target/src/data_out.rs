@@ -109,12 +109,12 @@ impl Connection {
         let end = task.received.saturating_add(len);
         let in_order = header.buffer_offset() == task.received && header.data_sn() == task.data_out_sn;
         let fault = if solicited {
-            let burst = parameters.max_burst.max(1);
+            let burst = parameters.burst();
             let number = task.received.saturating_sub(task.solicit_from) / burst;
             let due = task.solicit_sn.wrapping_add(number);
             let burst_end = task
                 .solicit_from
-                .saturating_add(number.saturating_add(1).saturating_mul(burst))
+                .saturating_add(number.saturating_add(1).saturating_mul(burst.get()))
                 .min(task.requested);
             if task.received >= task.requested
                 || self.tasks.transfer_tag(slot, due) != header.ttt()
@@ -205,7 +205,7 @@ impl Connection {
         if task.requested >= task.wanted || task.has(is::UNSOLICITED) || !task.may_solicit() {
             return false;
         }
-        let burst = self.negotiated().max_burst.max(1);
+        let burst = self.negotiated().burst();
         let most = self.negotiated().max_outstanding_r2t;
         let mut from = task.solicit_from;
         let mut sn = task.solicit_sn;
@@ -223,7 +223,7 @@ impl Connection {
             }
         }
         let offset = task.requested;
-        let len = task.wanted.saturating_sub(offset).min(burst);
+        let len = task.wanted.saturating_sub(offset).min(burst.get());
         let number = task.r2t_sn;
         self.tasks.change(slot, |task| {
             (task.solicit_from, task.solicit_sn) = (from, sn);

@@ -1,6 +1,7 @@
 //! Every key that is negotiated or declared, as a row: RFC 7143 13 and 12, RFC 7144.
 
 use alloc::string::String;
+use core::num::NonZeroU32;
 
 use crate::limits::Limits;
 
@@ -21,6 +22,13 @@ pub struct Parameters {
     pub protocol_level: u32,
     pub time_to_wait: u32,
     pub time_to_retain: u32,
+}
+
+impl Parameters {
+    /// MaxBurstLength, to count bursts by: it is 512 at least.
+    pub(crate) fn burst(&self) -> NonZeroU32 {
+        NonZeroU32::new(self.max_burst).unwrap_or(NonZeroU32::MIN)
+    }
 }
 
 impl Default for Parameters {

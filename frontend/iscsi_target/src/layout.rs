@@ -93,6 +93,8 @@ impl Layout {
         HOT_AT.wrapping_add((commit as usize & 1).wrapping_mul(HOT_WORDS * 8))
     }
 
+    /// Below `end`, which has 64 bits to spare.
+    #[allow(clippy::arithmetic_side_effects)]
     pub fn slot(&self, slot: u16) -> Span {
         let at = self.slots as u64 + u64::from(slot) * u64::from(self.limits.slot_bytes);
         Span { offset: at, len: self.limits.slot_bytes, region: 0 }

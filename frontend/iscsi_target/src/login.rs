@@ -143,8 +143,7 @@ impl Login {
         if !self.named {
             self.negotiation.discovery = text::pairs(&text.0)
                 .map_err(|fault| Refusal(status::INITIATOR_ERROR, fault))?
-                .iter()
-                .any(|pair| *pair == ("SessionType", "Discovery"));
+                .contains(&("SessionType", "Discovery"));
         }
         let others = self
             .negotiation

@@ -218,8 +218,8 @@ impl Connection {
     /// One Data-In PDU, 11.7. `true`: the status was in it.
     fn put_data_in(&mut self, slot: u16, task: &Task) -> bool {
         let parameters = self.negotiated();
-        let burst = parameters.max_burst.max(1);
-        let to_burst_end = burst.wrapping_sub(task.generated % burst);
+        let burst = parameters.burst();
+        let to_burst_end = burst.get().wrapping_sub(task.generated % burst);
         let len =
             task.data_in.saturating_sub(task.generated).min(parameters.initiator_segment).min(to_burst_end);
         let done = task.generated.saturating_add(len);

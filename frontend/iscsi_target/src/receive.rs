@@ -32,6 +32,7 @@ impl Body {
 #[derive(Debug)]
 pub(crate) struct Receive {
     ring: u64,
+    /// A power of two.
     ring_bytes: u64,
     /// Positions: what was followed, and what came.
     pub followed: u64,
@@ -87,7 +88,7 @@ impl Receive {
 
     /// Where the bytes from a position on lie in the ring.
     fn spans(&self, at: u64, len: u64) -> [Span; 2] {
-        let begin = at % self.ring_bytes;
+        let begin = at & self.ring_bytes.wrapping_sub(1);
         let first = len.min(self.ring_bytes.wrapping_sub(begin));
         [
             Span { offset: self.ring.wrapping_add(begin), len: first as u32, region: 0 },
@@ -112,7 +113,7 @@ impl Receive {
                 && let Some(place) = into.get_mut(count)
             {
                 *place = span;
-                count += 1;
+                count = count.saturating_add(1);
             }
         };
         let mut at = self.received;

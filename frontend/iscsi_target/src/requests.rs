@@ -110,6 +110,9 @@ pub enum Answer {
     Succeeded,
 }
 
+/// One byte more than a text may have is enough to see that it is too long.
+const PROBE_BYTES: u32 = TEXT_MAX_BYTES as u32 + 1;
+
 impl Connection {
     /// Hands out the next command, if it can have its memory.
     pub(crate) fn deliver(&mut self, turn: &mut Turn<'_>) -> Option<Event> {
@@ -370,8 +373,7 @@ impl Connection {
 
     fn text(&mut self, slot: u16, turn: &mut Turn<'_>) {
         let Some(task) = self.tasks.get(slot).copied() else { return };
-        // One byte more than a text may have is enough to see that it is too long.
-        let len = task.header.data_bytes().min(TEXT_MAX_BYTES as u32 + 1);
+        let len = task.header.data_bytes().min(PROBE_BYTES);
         let mut data = alloc::vec![0; len as usize];
         self.memory.gather(&self.tasks.place(slot, 0, len), &mut data);
         let scene = textual::Scene {

@@ -93,24 +93,26 @@ fn hexadecimal(digits: &[u8], max: usize) -> Option<Vec<u8>> {
 fn base64(digits: &[u8], max: usize) -> Option<Vec<u8>> {
     let content = digits.iter().rposition(|byte| *byte != b'=').map_or(0, |at| at.saturating_add(1));
     let (content, fill) = digits.split_at(content);
-    if content.is_empty() || digits.len() % 4 != 0 || fill.len() > 2 || content.len() / 4 * 3 > max {
+    if content.is_empty() || !digits.len().is_multiple_of(4) || fill.len() > 2 || content.len() / 4 > max / 3
+    {
         return None;
     }
     let mut bytes = Vec::with_capacity(content.len());
     let (mut bits, mut count) = (0u32, 0u32);
     for byte in content {
         let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
+            b'A'..=b'Z' => byte.wrapping_sub(b'A'),
+            b'a'..=b'z' => byte.wrapping_sub(b'a' - 26),
+            b'0'..=b'9' => byte.wrapping_add(52 - b'0'),
             b'+' => 62,
             b'/' => 63,
             _ => return None,
         };
         bits = (bits << 6 | u32::from(value)) & 0xffff;
-        count += 6;
+        // Never above 13.
+        count = count.wrapping_add(6);
         if count >= 8 {
-            count -= 8;
+            count = count.wrapping_sub(8);
             bytes.push((bits >> count) as u8); // the upper bits were given before
         }
     }

@@ -5,8 +5,6 @@
 //! valid, since a successor walks from the committed first piece to the position that the kernel
 //! names.
 
-#[cfg(test)]
-use guest_memory::Memory;
 use guest_memory::Window;
 use request::Span;
 
@@ -89,7 +87,7 @@ impl Transmit {
     }
 
     fn piece_at(&self, number: u64) -> usize {
-        self.layout.pieces.wrapping_add((number % PIECES) as usize * 8)
+        self.layout.pieces.wrapping_add((number % PIECES).wrapping_mul(8) as usize)
     }
 
     fn piece(&self, number: u64, window: &Window) -> (u64, u32) {
@@ -148,7 +146,7 @@ impl Transmit {
                 && rest.len > 0
             {
                 *place = rest;
-                count += 1;
+                count = count.saturating_add(1);
             }
         }
         count
@@ -179,19 +177,5 @@ impl Transmit {
         // HEADERS_BYTES is a power of two, so the remainder holds over the wrap; a block never
         // fills all of it.
         self.now.headers_over = self.now.headers_over.wrapping_add(ahead).min(self.now.headers);
-    }
-
-    /// Bytes of a stream position and on, for tests that look at what a socket would get.
-    #[cfg(test)]
-    pub fn read(&self, memory: &Memory, window: &Window) -> alloc::vec::Vec<u8> {
-        let mut spans = [Span::default(); 64];
-        let count = self.pieces(&mut spans, window);
-        let mut bytes = alloc::vec::Vec::new();
-        for span in &spans[..count] {
-            let mut part = alloc::vec![0; span.len as usize];
-            memory.read(*span, &mut part).unwrap();
-            bytes.extend_from_slice(&part);
-        }
-        bytes
     }
 }

@@ -265,7 +265,7 @@ fn digests_of_known_bytes() {
     // RFC 7143 appendix A / RFC 3720 B.4: 32 bytes of zeroes, of ones, and counting up.
     let memory = guest_memory::Memory::anonymous(4096);
     let span = request::Span { offset: 100, len: 32, region: 0 };
-    let mut of = |bytes: [u8; 32]| {
+    let of = |bytes: [u8; 32]| {
         memory.write(span, &bytes).unwrap();
         crate::digest::bytes(crate::digest::append(0, &memory, &[span]))
     };

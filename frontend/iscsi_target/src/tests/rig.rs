@@ -51,7 +51,6 @@ enum Step {
 pub struct Rig {
     pub connection: Option<Connection>,
     pub memory: Arc<Memory>,
-    pub limits: Limits,
     pub directory: Directory,
     pub sessions: Sessions,
     pub now: u64,
@@ -100,7 +99,6 @@ impl Rig {
         Rig {
             connection: Some(connection),
             memory,
-            limits,
             directory,
             sessions: Sessions::new(16),
             now: 1,
@@ -366,7 +364,7 @@ impl Rig {
         }
         let begin = bytes.len();
         bytes.extend_from_slice(data);
-        while (bytes.len() - begin) % 4 != 0 {
+        while !(bytes.len() - begin).is_multiple_of(4) {
             bytes.push(0);
         }
         if self.digests.1 {
