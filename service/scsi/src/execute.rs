@@ -163,10 +163,10 @@ impl Unit {
         if note.is_none() && !self.allowed(command.nexus).has(row.access.of(command.cdb)) {
             return Ok(Verdict::Respond(Response::of_status(status::RESERVATION_CONFLICT)));
         }
-        row.check(&cdb)?;
         if let Some(sense) = self.barred(row) {
             return Err(sense);
         }
+        row.check(&cdb)?;
         if self.stopped && row.needs_start {
             return Err(Sense::NOT_READY_INITIALIZING_COMMAND_REQUIRED);
         }

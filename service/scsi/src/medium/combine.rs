@@ -12,15 +12,19 @@ use crate::task_set::Footprint;
 use crate::unit::{Response, Unit, Verdict, sense_of};
 use crate::work::{At, Buffers, Do, Place, SCRATCH_BYTES, Work};
 
-/// MAXIMUM COMPARE AND WRITE LENGTH: what the field of a byte can say. As many blocks of 4096 bytes
-/// fit scratch memory.
-pub(crate) const COMPARE_AND_WRITE_MAX_BLOCKS: u8 = 255;
+/// MAXIMUM COMPARE AND WRITE LENGTH. Locks on a disk are a block each, and as much is what LIO offers
+/// by default. libiscsi 1.20 (CompareAndWrite.InvalidDataOutSize) sends two blocks rightly, as what
+/// has to be refused. The machine below could do as many as fit scratch memory.
+pub(crate) const COMPARE_AND_WRITE_MAX_BLOCKS: u8 = 1;
 const _: () = assert!(COMPARE_AND_WRITE_MAX_BLOCKS as usize * 4096 <= SCRATCH_BYTES);
 
 /// COMPARE AND WRITE, SBC-4. The first half of the data is compared, the second half is written.
 pub(crate) fn compare_and_write(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict, Sense> {
     let range =
         Range { first: Lba(call.cdb.u64(2)), count: Blocks(u64::from(call.cdb.byte(13))), count_at: 13 };
+    if range.count.0 > u64::from(COMPARE_AND_WRITE_MAX_BLOCKS) {
+        return Err(Sense::cdb_byte(range.count_at));
+    }
     let extent = range.within(unit)?;
     // More or less data than the two halves is another command than the initiator meant.
     if call.data_out != 2 * extent.len_bytes() {
@@ -64,7 +68,7 @@ impl Work for CompareAndWrite {
         }
         let len = self.extent.len_bytes();
         if self.step == Step::Compare {
-            // At most 255 blocks: scratch memory holds them.
+            // Scratch memory holds them all.
             if let Some(at) = difference(buffers, 0, len as usize, None) {
                 return self.end(Err(Sense::MISCOMPARE_DURING_VERIFY.with_information(at as u64)));
             }

@@ -176,28 +176,26 @@ fn compare_and_write(first: u8, count: u8) -> [u8; 16] {
 fn compare_and_write_writes_the_second_half_if_the_first_is_there() {
     let mut bench = Bench::new();
     bench.fill(b'A');
-    for count in [1u8, 2, 255] {
-        let len = usize::from(count) * 512;
-        let mut data = vec![b'A'; 2 * len];
-        data[len..].fill(b'B');
-        let response = bench.run(&compare_and_write(3, count), &data);
-        assert_eq!((response.status, response.data_out), (0x00, 2 * len as u64));
-        assert_eq!(bench.blocks(3, usize::from(count)), vec![b'B'; len]);
-        assert_eq!((bench.blocks(2, 1)[511], bench.medium[1536 + len]), (b'A', b'A'));
-        // Once more: what is there now is another.
-        let before = bench.medium.clone();
-        let response = bench.run(&compare_and_write(3, count), &data);
-        assert_eq!((codes(&response), information(&response)), (MISCOMPARE, 0));
-        assert_eq!(bench.medium, before);
-        bench.fill(b'A');
-        // Each place of the difference is told.
-        for at in [1, len / 2, len - 27, len - 1] {
-            let mut odd = data.clone();
-            odd[at] = b'C';
-            let response = bench.run(&compare_and_write(3, count), &odd);
-            assert_eq!((codes(&response), information(&response)), (MISCOMPARE, at as u64));
-            assert!(bench.medium.iter().all(|byte| *byte == b'A'));
-        }
+    let len = 512;
+    let mut data = vec![b'A'; 2 * len];
+    data[len..].fill(b'B');
+    let response = bench.run(&compare_and_write(3, 1), &data);
+    assert_eq!((response.status, response.data_out), (0x00, 2 * len as u64));
+    assert_eq!(bench.blocks(3, 1), [b'B'; 512]);
+    assert_eq!((bench.blocks(2, 1)[511], bench.medium[1536 + len]), (b'A', b'A'));
+    // Once more: what is there now is another.
+    let before = bench.medium.clone();
+    let response = bench.run(&compare_and_write(3, 1), &data);
+    assert_eq!((codes(&response), information(&response)), (MISCOMPARE, 0));
+    assert_eq!(bench.medium, before);
+    bench.fill(b'A');
+    // Each place of the difference is told.
+    for at in [1, len / 2, len - 27, len - 1] {
+        let mut odd = data.clone();
+        odd[at] = b'C';
+        let response = bench.run(&compare_and_write(3, 1), &odd);
+        assert_eq!((codes(&response), information(&response)), (MISCOMPARE, at as u64));
+        assert!(bench.medium.iter().all(|byte| *byte == b'A'));
     }
 }
 
@@ -210,8 +208,10 @@ fn compare_and_write_refuses() {
         assert_eq!(refused(bench.run(&compare_and_write(0, 1), &vec![0; bytes])), (0x5, 0x24, 0x00));
     }
     assert_eq!(bench.run(&compare_and_write(0, 0), &[]).status, 0x00);
-    let end = [0x89, 0, 0, 0, 0, 0, 0, 0, 0x10, 0x00, 0, 0, 0, 2, 0, 0];
-    assert_eq!(refused(bench.run(&end, &[0; 2048])), (0x5, 0x21, 0x00));
+    // More than the maximum of a block.
+    assert_eq!(refused(bench.run(&compare_and_write(0, 2), &[0; 2048])), (0x5, 0x24, 0x00));
+    let end = [0x89, 0, 0, 0, 0, 0, 0, 0, 0x10, 0x01, 0, 0, 0, 1, 0, 0];
+    assert_eq!(refused(bench.run(&end, &[0; 1024])), (0x5, 0x21, 0x00));
     let protect = [0x89, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
     assert_eq!(refused(bench.run(&protect, &[0; 1024])), (0x5, 0x24, 0x00));
     assert!(bench.seen.is_empty());

@@ -50,7 +50,9 @@ fn block_erase_zeroes_and_gives_back_in_the_background() {
     assert!(!super::data(&mut bench.unit, &[0xa3, 0x0d, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0]).is_empty());
     for cdb in [
         &[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0][..],
-        &[0x1b, 0, 0, 0, 0x01, 0],
+        &[0x1b, 0x01, 0, 0, 0x05, 0],
+        // Whatever else would be wrong with it.
+        &[0x1b, 0xff, 0xff, 0xff, 0xff, 0],
         &[0x1a, 0, 0x3f, 0, 255, 0],
         &BLOCK_ERASE,
     ] {

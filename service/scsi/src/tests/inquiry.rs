@@ -91,7 +91,7 @@ fn extended_inquiry_data() {
 fn block_limits() {
     let mut expected = [0; 64];
     expected[..4].copy_from_slice(&[0x00, 0xb0, 0x00, 0x3c]);
-    expected[4..6].copy_from_slice(&[0x01, 0xff]); // WSNZ, MAXIMUM COMPARE AND WRITE LENGTH
+    expected[4..6].copy_from_slice(&[0x01, 0x01]); // WSNZ, MAXIMUM COMPARE AND WRITE LENGTH
     expected[6..8].copy_from_slice(&[0x00, 0x08]);
     expected[8..12].copy_from_slice(&[0x00, 0x01, 0x00, 0x00]); // 32 MiB
     expected[12..16].copy_from_slice(&[0x00, 0x00, 0x00, 0x80]);
