@@ -10,7 +10,7 @@ use guest_memory::{Memory, Window};
 use request::{Address, Instant, Span};
 
 use crate::codec::{Decoder, Encoder};
-use crate::directory::Directory;
+use crate::config::Directory;
 use crate::fault::Fault;
 use crate::keys::Parameters;
 use crate::layout::{

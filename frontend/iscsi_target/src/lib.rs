@@ -71,10 +71,11 @@ extern crate std;
 pub mod bits;
 mod chap;
 mod codec;
+mod config;
 mod connection;
 mod data_out;
 mod digest;
-mod directory;
+
 mod establish;
 mod fault;
 mod input;
@@ -97,9 +98,9 @@ mod transmit;
 #[cfg(test)]
 mod tests;
 
+pub use config::{Access, Allow, Credentials, Directory, Portal, Secret, Target};
 pub use connection::{Connection, End, Event, Positions, SetupError, Turn};
 pub use data_out::Collected;
-pub use directory::{Access, Allow, Credentials, Directory, Portal, Secret, Target};
 pub use fault::Fault;
 pub use keys::{Parameters, is_name};
 pub use limits::{CDB_MAX_BYTES, Limits, RECEIVE_PIECES_MAX, SEND_PIECES_MAX, SENSE_MAX_BYTES};

@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 use crate::bits::{flag, login_status as status, stage};
 use crate::chap::{self, Algorithm};
 use crate::codec::{Decoder, Encoder};
-use crate::directory::{Access, Allow, Directory};
+use crate::config::{Access, Allow, Directory};
 use crate::fault::Fault;
 use crate::keys::{Key, Parameters, is_name};
 use crate::limits::{LOGIN_REQUESTS_MAX, LOGIN_SEGMENT_BYTES, Limits};
@@ -233,7 +233,7 @@ impl Login {
         }
     }
 
-    fn required<'a>(&self, directory: &'a Directory) -> Option<&'a crate::directory::Credentials> {
+    fn required<'a>(&self, directory: &'a Directory) -> Option<&'a crate::config::Credentials> {
         self.entry(directory)?.chap.as_ref()
     }
 

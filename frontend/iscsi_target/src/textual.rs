@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use crate::bits::{RESERVED_TAG, flag};
 use crate::codec::{Decoder, Encoder};
-use crate::directory::{Access, Directory, Target};
+use crate::config::{Access, Directory, Target};
 use crate::fault::Fault;
 use crate::keys::Key;
 use crate::layout::COLD_MAX_BYTES;

@@ -1,4 +1,4 @@
-//! What the server has on offer, and to whom: plain data that the caller keeps.
+//! The configuration: what the server has on offer, and to whom. Plain data that the caller keeps.
 
 use alloc::string::String;
 use alloc::vec::Vec;
