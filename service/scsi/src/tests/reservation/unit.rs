@@ -229,6 +229,41 @@ fn tasks_that_are_held_are_not_waited_for() {
 }
 
 #[test]
+fn tasks_that_wait_for_blocks_are_not_waited_for() {
+    let mut unit = reserved(0x5);
+    let compare = Command { tag: 1, id: 1, data_out: 1024, ..command(OTHER, &COMPARE_AND_WRITE) };
+    let compare = unit.execute(&compare, None, &mut Vec::new());
+    let held = start(&mut unit, NEXUS, 2, &WRITE);
+    assert!(matches!(held.verdict, Verdict::Wait));
+    assert_eq!(out(&mut unit, OTHER, 0x04, 0x5, 0xb, 0xa), 0x00);
+    let _ = unit.finish_work(compare.task, Ok(()), 1024);
+    assert_eq!(unit.woken(), Some(2));
+    let again = Command { tag: 2, id: 2, task: Some(held.task), ..command(NEXUS, &WRITE) };
+    let Verdict::Respond(told) = unit.execute(&again, None, &mut Vec::new()).verdict else { panic!() };
+    assert_eq!(codes(&told), (0x6, 0x2a, 0x05));
+    assert_eq!(status(&mut unit, NEXUS, &WRITE), 0x18);
+}
+
+/// Its owner did not come back after a restart, and its place was given away.
+#[test]
+fn a_reserve_does_not_outlive_the_place_of_its_owner() {
+    let mut unit = unit(facts());
+    for number in 2..128 {
+        let nexus = unit.attach(peer(number)).unwrap();
+        assert_eq!(response(&mut unit, nexus, &[0; 6]).status, 0x02);
+    }
+    assert_eq!(status(&mut unit, Nexus(127), &RESERVE_6), 0x00);
+    unit.seen();
+    let mut successor = Unit::restore(facts(), Profile::default(), &unit.state());
+    for number in 0..127 {
+        assert!(successor.attach(peer(number)).is_some());
+    }
+    assert_eq!(status(&mut successor, NEXUS, &WRITE), 0x18);
+    assert_eq!(successor.attach(peer(200)), Some(Nexus(127)));
+    assert_eq!(status(&mut successor, NEXUS, &WRITE), 0x00);
+}
+
+#[test]
 fn preempt_and_abort_aborts() {
     let mut unit = reserved(0x5);
     let write = start(&mut unit, NEXUS, 1, &WRITE);
@@ -350,6 +385,8 @@ fn an_answer_that_waits_outlives_the_process() {
     for (nexus, number) in [(NEXUS, 0), (OTHER, 1), (THIRD, 2)] {
         assert_eq!(successor.attach(peer(number)), Some(nexus));
     }
+    // Of the two only the one that has blocks keeps them.
+    assert_eq!(successor.unfinished.len(), 1);
     let cdb = out_cdb(0x04, 0x5, &[0; 24]);
     let resumed = Command { tag: 5, id: 990, resumed: true, ..command(OTHER, &cdb) };
     // What had begun comes first, whichever the caller gives first.
