@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use disk::Data;
 use guest_memory::Memory;
-use request::{Operation, Span, Status, total};
+use request::{Extent, Operation, Span, Status, total};
 use scsi::{
     Abort, At, Attribute, Command, Do, Ending, Function, Managed, Neighbour, Nexus, Place, Plan, Query,
     Response, Settle, TaskKey, Verdict,
@@ -435,6 +435,15 @@ impl Lane {
                         last = Status::NotReady;
                         continue;
                     }
+                    if disk != volume
+                        && let Some(extent) = written_by(operation)
+                        && let Some(other) = self.volumes.unit(disk)
+                    {
+                        other.unit.written_by_copy(extent);
+                        if other.unit.take_dirty() {
+                            self.volumes.dirty(disk);
+                        }
+                    }
                     let data = Data { memory: &source, spans: &spans };
                     self.volumes.submit(self.now, disk, tag, operation, data);
                     return;
@@ -499,6 +508,11 @@ impl Lane {
             let (woken, dirty) = (logical.unit.has_woken(), logical.unit.take_dirty());
             if let Some(work) = logical.unit.background() {
                 self.background.push((volume, work));
+            }
+            if logical.unit.wants_entropy() {
+                let mut entropy = [0; 32];
+                host::random::fill(&mut entropy);
+                logical.unit.feed_entropy(entropy);
             }
             if woken && !self.wakers.contains(&volume) {
                 self.wakers.push(volume);
@@ -641,6 +655,18 @@ fn ended_as(ending: Option<Ending>, data_in: u64) -> Ended {
         Some(Ending::Aborted) => Ended::Aborted,
         // The volume was taken away meanwhile.
         None => Ended::Gone,
+    }
+}
+
+/// The blocks that an operation changes.
+fn written_by(operation: Operation) -> Option<Extent> {
+    match operation {
+        Operation::Write { extent, .. }
+        | Operation::WriteAtomic { extent, .. }
+        | Operation::WriteSame { extent, .. }
+        | Operation::WriteZeroes { extent, .. } => Some(extent),
+        Operation::Discard(extent) => Some(extent),
+        Operation::Read(_) | Operation::Flush => None,
     }
 }
 

@@ -186,6 +186,9 @@ impl Unit {
             out,
         };
         let verdict = (row.decode)(self, &mut call);
+        if !self.copies.tokens.is_empty() && (row.writes || row.opcode == 0x83) {
+            self.void_tokens(&verdict);
+        }
         if row.once {
             let noted = match &verdict {
                 Ok(Verdict::Respond(response)) => Some(Note::of(response)),
@@ -199,6 +202,22 @@ impl Unit {
             }
         }
         verdict
+    }
+}
+
+impl Unit {
+    /// Blocks are about to be written: tokens that stand for them are void.
+    fn void_tokens(&mut self, verdict: &Result<Verdict, Sense>) {
+        let footprint = match verdict {
+            Ok(Verdict::Medium(plan)) => plan.footprint(),
+            Ok(Verdict::Work(work)) => work.footprint(),
+            // FORMAT UNIT and SANITIZE.
+            Ok(Verdict::Wait) => Footprint::ALL,
+            _ => return,
+        };
+        if let Footprint::Shared { first, end } | Footprint::Exclusive { first, end } = footprint {
+            self.dirty |= self.copies.written(first, end);
+        }
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) fn standard(peripheral: u8) -> [u8; STANDARD_BYTES] {
     data[2] = 0x06; // VERSION: SPC-4
     data[3] = 0x12; // HISUP, RESPONSE DATA FORMAT 2
     data[4] = (STANDARD_BYTES - 5) as u8; // ADDITIONAL LENGTH
+    data[5] = 0x08; // 3PC
     data[7] = 0x02; // CMDQUE
     data[8..16].copy_from_slice(VENDOR);
     data[16..32].copy_from_slice(PRODUCT);

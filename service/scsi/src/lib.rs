@@ -48,6 +48,7 @@ extern crate std;
 
 mod attention;
 mod cdb;
+mod copy;
 mod execute;
 mod inquiry;
 mod journal;

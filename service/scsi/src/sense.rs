@@ -80,6 +80,21 @@ macro_rules! conditions {
 }
 
 conditions! {
+    OPERATION_IN_PROGRESS = IllegalRequest, 0x00, 0x16;
+    UNREACHABLE_COPY_TARGET = CopyAborted, 0x08, 0x04;
+    COPY_ABORTED = CopyAborted, 0x00, 0x00;
+    THIRD_PARTY_DEVICE_FAILURE = CopyAborted, 0x0d, 0x01;
+    COPY_TARGET_DEVICE_NOT_REACHABLE = CopyAborted, 0x0d, 0x02;
+    INCORRECT_COPY_TARGET_DEVICE_TYPE = CopyAborted, 0x0d, 0x03;
+    COPY_SEGMENT_GRANULARITY_VIOLATION = CopyAborted, 0x26, 0x0d;
+    INVALID_TOKEN_UNKNOWN = IllegalRequest, 0x23, 0x04;
+    INVALID_TOKEN_UNSUPPORTED_TYPE = IllegalRequest, 0x23, 0x01;
+    INVALID_TOKEN_LENGTH = IllegalRequest, 0x23, 0x0a;
+    TOO_MANY_TARGET_DESCRIPTORS = IllegalRequest, 0x26, 0x06;
+    UNSUPPORTED_TARGET_DESCRIPTOR_TYPE_CODE = IllegalRequest, 0x26, 0x07;
+    TOO_MANY_SEGMENT_DESCRIPTORS = IllegalRequest, 0x26, 0x08;
+    UNSUPPORTED_SEGMENT_DESCRIPTOR_TYPE_CODE = IllegalRequest, 0x26, 0x09;
+    INLINE_DATA_LENGTH_EXCEEDED = IllegalRequest, 0x26, 0x0b;
     NO_ADDITIONAL_SENSE_INFORMATION = NoSense, 0x00, 0x00;
     IO_PROCESS_TERMINATED = AbortedCommand, 0x00, 0x06;
     NOT_READY_CAUSE_NOT_REPORTABLE = NotReady, 0x04, 0x00;

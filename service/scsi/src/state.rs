@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use request::{Blocks, Facts};
 
 use crate::attention::Condition;
+use crate::copy::Copies;
 use crate::journal::{JOURNAL_MAX, Line, Note};
 use crate::mode::Values;
 use crate::nexus::{Nexus, Peer, PortId, TransportId};
@@ -29,6 +30,8 @@ mod tag {
     /// From 16 on: of the commands on the medium.
     pub const ERASING: u16 = 16;
     pub const THRESHOLD: u16 = 17;
+    /// From 48 on: of copies.
+    pub const COPIES: u16 = 48;
 }
 
 const WRITE_CACHE_OFF: u8 = 1 << 0;
@@ -134,6 +137,9 @@ impl Unit {
         if self.reservations != Reservations::new() {
             section(&mut bytes, tag::RESERVATIONS, &self.reservations.state());
         }
+        if !self.copies.is_empty() {
+            section(&mut bytes, tag::COPIES, &self.copies.encode());
+        }
         // Behind the nexuses, who are told when it has changed.
         section(&mut bytes, tag::CAPACITY, &self.facts.blocks.0.to_le_bytes());
         bytes
@@ -225,6 +231,7 @@ impl Unit {
                     self.attentions.set_word(nexus, word);
                 }
             }
+            tag::COPIES => self.copies = Copies::decode(&mut text),
             tag::JOURNAL => {
                 while !text.is_empty() && self.journal.lines.len() < JOURNAL_MAX + TASKS_MAX {
                     let line = read_line(&mut text)?;

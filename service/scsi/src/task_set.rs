@@ -382,6 +382,11 @@ impl TaskSet {
         self.get(key).map(|entry| entry.footprint).unwrap_or_default()
     }
 
+    /// The caller's name of a task.
+    pub fn tag_of(&self, key: TaskKey) -> Option<u32> {
+        self.get(key).map(|entry| entry.tag)
+    }
+
     /// Whose task has this key.
     pub fn owner(&self, key: TaskKey) -> Option<(Nexus, u64)> {
         self.get(key).map(|entry| (entry.nexus, entry.id))

@@ -6,6 +6,7 @@ use request::{Facts, Status};
 
 use crate::Plan;
 use crate::attention::{Attentions, Condition, Reset};
+use crate::copy::Copies;
 use crate::journal::{Journal, Note, SETTLING};
 use crate::medium::{Allocation, Erasing, Started};
 use crate::mode::Values;
@@ -150,6 +151,7 @@ pub struct Unit {
     pub(crate) told: Attentions,
     pub(crate) tasks: TaskSet,
     pub(crate) journal: Journal,
+    pub(crate) copies: Copies,
     pub(crate) ports: Vec<TargetPort>,
     pub(crate) reservations: Reservations,
     /// By nexus, what `reservations` let it do.
@@ -193,6 +195,7 @@ impl Unit {
             told: Attentions::none(),
             tasks: TaskSet::default(),
             journal: Journal::default(),
+            copies: Copies::default(),
             ports: Vec::new(),
             reservations: Reservations::new(),
             allowed: [Allowed::EVERYTHING; NEXUS_MAX],
@@ -246,6 +249,7 @@ impl Unit {
             self.reservations_changed();
         }
         self.journal.forget_nexus(nexus);
+        self.copies.forget(nexus);
         self.attentions.set_word(nexus, 0);
         self.told.set_word(nexus, 0);
     }
@@ -436,8 +440,26 @@ impl Unit {
             Ok(()) => Response { data_out, ..Response::GOOD },
             Err(sense) => Response { data_out, ..Response::check(sense, Format::Fixed) },
         };
+        self.dirty |= self.copies.ended(task, &result);
         self.note_ended(task, &response);
         self.end(task, response)
+    }
+
+    /// Randomness for the next token is wanted: see [`Unit::feed_entropy`].
+    pub fn wants_entropy(&self) -> bool {
+        self.copies.entropy.is_none()
+    }
+
+    /// 32 bytes that nobody can guess.
+    pub fn feed_entropy(&mut self, entropy: [u8; 32]) {
+        self.copies.entropy = Some(entropy);
+    }
+
+    /// A copy command of another unit is about to write to this one.
+    pub fn written_by_copy(&mut self, extent: request::Extent) {
+        if self.copies.written(extent.first().0, extent.first().0 + extent.count().0) {
+            self.dirty = true;
+        }
     }
 
     /// What a [`Verdict::Settle`] waited for has happened; `durable` is false if the state could not

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use request::Facts;
 
+use crate::copy;
 use crate::inquiry::{DIRECT_ACCESS, VENDOR};
 use crate::limits::{TRANSFER_MAX_BYTES, UNMAP_DESCRIPTORS_MAX, UNMAP_MAX_BLOCKS, WRITE_SAME_MAX_BYTES};
 use crate::medium::COMPARE_AND_WRITE_MAX_BLOCKS;
@@ -15,11 +16,12 @@ struct Page {
 }
 
 /// In ascending order, as page 00h must list them.
-static PAGES: [Page; 7] = [
+static PAGES: [Page; 8] = [
     Page { code: 0x00, body: supported_pages },
     Page { code: 0x80, body: unit_serial_number },
     Page { code: 0x83, body: device_identification },
     Page { code: 0x86, body: extended_inquiry },
+    Page { code: 0x8f, body: copy::third_party_copy },
     Page { code: 0xb0, body: block_limits },
     Page { code: 0xb1, body: block_device_characteristics },
     Page { code: 0xb2, body: logical_block_provisioning },

@@ -7,6 +7,7 @@ use core::fmt;
 use request::{Facts, Operation, Status};
 
 use crate::nexus::Nexus;
+use crate::reservation::Access;
 use crate::sense::Sense;
 use crate::task_set::Footprint;
 use crate::unit::Unit;
@@ -91,6 +92,8 @@ pub struct Neighbour {
     /// Reservations let this initiator read, and write.
     pub may_read: bool,
     pub may_write: bool,
+    /// Its writes have to be durable when they end.
+    pub writes_through: bool,
     /// What a token stands for, in blocks of that unit: first block and number.
     pub ranges: Vec<(u64, u64)>,
 }
@@ -98,16 +101,27 @@ pub struct Neighbour {
 impl Unit {
     /// This unit, if it is the one that `query` asks for, as a copy command of `nexus` may use it. The
     /// caller fills in [`Neighbour::at`].
-    pub fn neighbour(&self, query: &Query, _nexus: Nexus) -> Option<Neighbour> {
-        let Query::Designator(designator) = query else { return None };
-        let naa = &self.facts.identity.naa;
-        let naa = if naa[0] >> 4 == 0x6 { &naa[..] } else { &naa[..8] };
-        (designator == naa).then(|| Neighbour {
+    pub fn neighbour(&self, query: &Query, nexus: Nexus) -> Option<Neighbour> {
+        let ranges = match query {
+            Query::Designator(designator) => {
+                let naa = &self.facts.identity.naa;
+                let naa = if naa[0] >> 4 == 0x6 { &naa[..] } else { &naa[..8] };
+                (designator == naa).then(Vec::new)?
+            }
+            Query::Token(token) => {
+                self.copies.tokens.iter().find(|known| known.is(token))?.ranges.clone()
+            }
+        };
+        let usable = !self.stopped && self.erasing_sense().is_none();
+        let allowed = self.allowed.get(nexus.0 as usize);
+        let may = |access| usable && allowed.is_some_and(|allowed| allowed.has(access));
+        Some(Neighbour {
             at: 0,
             facts: self.facts.clone(),
-            may_read: true,
-            may_write: !self.facts.read_only,
-            ranges: Vec::new(),
+            may_read: may(Access::Read),
+            may_write: may(Access::Write) && !self.facts.read_only,
+            writes_through: self.writes_through(),
+            ranges,
         })
     }
 }

@@ -5,6 +5,7 @@ mod arbitrary;
 mod attentions;
 mod bench;
 mod compare;
+mod copy;
 mod document;
 mod erase;
 mod inquiry;
