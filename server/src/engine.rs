@@ -7,7 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use control::site::{Model, SlotId};
-use control::status::{NetworkStatus, PortalStatus, Quarantined, TargetStatus, SlotStatus, Status, VolumeStatus, Worker};
+use control::status::{
+    NetworkStatus, PortalStatus, Quarantined, SlotStatus, Status, TargetStatus, VolumeStatus, Worker,
+};
 use control::step::{Backing, Device, GroupSpec, NetworkSpec, SlotSpec, Step, UplinkSpec, VolumeSpec};
 use control::{Engine, Problem};
 

@@ -64,24 +64,26 @@ impl Host {
             Step::AttachTargetLun { target, lun, volume } => {
                 self.attach_target_lun(objects, target, *lun, volume)
             }
-            Step::DetachTargetLun { target, lun } => self.with_target(objects, target, {
-                let (name, lun) = (target.clone(), *lun);
-                move |lane| lane.detach_target_lun(&name, lun)
-            })
-            .inspect(|()| {
-                if let Some((spec, _)) = objects.exports.targets.get_mut(target) {
-                    spec.luns.retain(|there| there.lun != *lun);
-                }
-            }),
-            Step::LeavePortal { target, portal } => self.with_target(objects, target, {
-                let (name, portal) = (target.clone(), portal.clone());
-                move |lane| lane.leave_portal(&name, &portal)
-            })
-            .inspect(|()| {
-                if let Some((spec, _)) = objects.exports.targets.get_mut(target) {
-                    spec.portals.retain(|port| port.portal != *portal);
-                }
-            }),
+            Step::DetachTargetLun { target, lun } => self
+                .with_target(objects, target, {
+                    let (name, lun) = (target.clone(), *lun);
+                    move |lane| lane.detach_target_lun(&name, lun)
+                })
+                .inspect(|()| {
+                    if let Some((spec, _)) = objects.exports.targets.get_mut(target) {
+                        spec.luns.retain(|there| there.lun != *lun);
+                    }
+                }),
+            Step::LeavePortal { target, portal } => self
+                .with_target(objects, target, {
+                    let (name, portal) = (target.clone(), portal.clone());
+                    move |lane| lane.leave_portal(&name, &portal)
+                })
+                .inspect(|()| {
+                    if let Some((spec, _)) = objects.exports.targets.get_mut(target) {
+                        spec.portals.retain(|port| port.portal != *portal);
+                    }
+                }),
             Step::RemoveTarget { target } => {
                 objects.exports.target_faults.remove(target);
                 let name = target.clone();
@@ -159,11 +161,7 @@ impl Host {
     }
 
     /// The volumes of a target, ready to be opened in its lane.
-    fn volumes_of_target(
-        &self,
-        objects: &mut Objects,
-        spec: &TargetSpec,
-    ) -> Result<Vec<Use>, Problem> {
+    fn volumes_of_target(&self, objects: &mut Objects, spec: &TargetSpec) -> Result<Vec<Use>, Problem> {
         let mut volumes = Vec::new();
         for lun in &spec.luns {
             volumes.push(self.use_of(objects, lun.lun, &lun.volume)?);
@@ -303,7 +301,8 @@ impl Host {
 
     /// The server stops for good: initiators are asked to log out, and are given some time for it.
     pub fn say_goodbye(&self) {
-        let sessions = || self.lanes.iter().map(|lane| lane.call(|lane| lane.sessions()).unwrap_or(0)).sum::<usize>();
+        let sessions =
+            || self.lanes.iter().map(|lane| lane.call(|lane| lane.sessions()).unwrap_or(0)).sum::<usize>();
         if sessions() == 0 {
             return;
         }

@@ -511,8 +511,10 @@ impl Lane {
             }
             if logical.unit.wants_entropy() {
                 let mut entropy = [0; 32];
-                host::random::fill(&mut entropy);
-                logical.unit.feed_entropy(entropy);
+                // Without it no token is made; that is all.
+                if host::random::fill(&mut entropy).is_ok() {
+                    logical.unit.feed_entropy(entropy);
+                }
             }
             if woken && !self.wakers.contains(&volume) {
                 self.wakers.push(volume);

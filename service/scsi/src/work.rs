@@ -108,9 +108,7 @@ impl Unit {
                 let naa = if naa[0] >> 4 == 0x6 { &naa[..] } else { &naa[..8] };
                 (designator == naa).then(Vec::new)?
             }
-            Query::Token(token) => {
-                self.copies.tokens.iter().find(|known| known.is(token))?.ranges.clone()
-            }
+            Query::Token(token) => self.copies.tokens.iter().find(|known| known.is(token))?.ranges.clone(),
         };
         let usable = !self.stopped && self.erasing_sense().is_none();
         let allowed = self.allowed.get(nexus.0 as usize);

@@ -60,7 +60,9 @@ impl Lane {
         mut left: HashMap<String, OwnedFd>,
     ) -> Result<(), Box<Unlistened>> {
         if let Some(index) = self.iscsi.find_portal(&spec.name) {
-            return self.change_listener(index, spec).map_err(|problem| Box::new(Unlistened { problem, left }));
+            return self
+                .change_listener(index, spec)
+                .map_err(|problem| Box::new(Unlistened { problem, left }));
         }
         let free = self.iscsi.portals.iter().position(Option::is_none);
         let index = free.unwrap_or(self.iscsi.portals.len()) as u32;
@@ -94,7 +96,12 @@ impl Lane {
         let session = match taken {
             Ok(session) => session,
             Err(untaken) => {
-                tracing::warn!(portal, name, why = untaken.why, "a connection of the last worker is not taken up");
+                tracing::warn!(
+                    portal,
+                    name,
+                    why = untaken.why,
+                    "a connection of the last worker is not taken up"
+                );
                 self.vault.forget(name);
                 return;
             }
@@ -516,8 +523,14 @@ impl Lane {
     }
 
     fn end_sessions(&mut self, which: impl Fn(&Session) -> bool) {
-        let ending: Vec<_> =
-            self.iscsi.table.iter().flatten().filter(|session| which(session)).map(|session| session.id).collect();
+        let ending: Vec<_> = self
+            .iscsi
+            .table
+            .iter()
+            .flatten()
+            .filter(|session| which(session))
+            .map(|session| session.id)
+            .collect();
         for id in ending {
             self.displace(id);
         }
@@ -541,8 +554,11 @@ impl Lane {
             sessions_max: u32::from(target.spec.sessions_max),
             leaving: false,
         });
-        iscsi.directory =
-            iscsi_target::Directory { portals: portals.collect(), targets: targets.collect(), discovery: Vec::new() };
+        iscsi.directory = iscsi_target::Directory {
+            portals: portals.collect(),
+            targets: targets.collect(),
+            discovery: Vec::new(),
+        };
     }
 
     /// The server stops for good: initiators are asked to log out within so many seconds.

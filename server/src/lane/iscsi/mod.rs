@@ -32,8 +32,8 @@ use iscsi_target::{Allow, ConnectionId, Directory, Fault, Limits, Sessions};
 use request::Instant;
 
 pub use admin::{TargetPlan, allowed};
-pub use portal::{connection_prefix, listener_name};
 use portal::Portal;
+pub use portal::{connection_prefix, listener_name};
 use session::{Phase, Session};
 
 /// Connections of one lane, logged in or not.
@@ -64,7 +64,13 @@ struct Counters {
 
 impl Default for Counters {
     fn default() -> Self {
-        Self { sessions_opened: 0, sessions_ended: 0, commands: 0, nexus_refused: 0, faults: [0; Fault::COUNT] }
+        Self {
+            sessions_opened: 0,
+            sessions_ended: 0,
+            commands: 0,
+            nexus_refused: 0,
+            faults: [0; Fault::COUNT],
+        }
     }
 }
 
@@ -131,7 +137,8 @@ impl Iscsi {
     }
 
     fn target_by_iqn(&self, iqn: &str) -> Option<&str> {
-        let found = self.targets.iter().find(|(_, target)| target.spec.iqn.as_str().eq_ignore_ascii_case(iqn));
+        let found =
+            self.targets.iter().find(|(_, target)| target.spec.iqn.as_str().eq_ignore_ascii_case(iqn));
         found.map(|(name, _)| name.as_str())
     }
 
@@ -186,7 +193,6 @@ impl Iscsi {
 }
 
 impl Iscsi {
-
     /// What an ended connection counted is its target's from now on.
     fn add_up(&mut self, session: &Session) {
         let target = session.target.as_ref().and_then(|name| self.targets.get_mut(name));
@@ -205,10 +211,8 @@ impl Iscsi {
 
     fn target_status(&self, name: &str, target: &Target) -> TargetStatus {
         let sessions = self.table.iter().flatten();
-        let own: Vec<&Session> = sessions
-            .map(Box::as_ref)
-            .filter(|session| session.target.as_deref() == Some(name))
-            .collect();
+        let own: Vec<&Session> =
+            sessions.map(Box::as_ref).filter(|session| session.target.as_deref() == Some(name)).collect();
         let counters = &target.counters;
         let commands = own.iter().fold(counters.commands, |sum, session| sum + session.commands);
         let mut faults = counters.faults;

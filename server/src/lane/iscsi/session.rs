@@ -122,7 +122,8 @@ impl Session {
     ) -> Result<Self, Untaken> {
         let untaken = |why: &str| Untaken { why: why.to_owned() };
         let failed = |error: std::io::Error| Untaken { why: error.to_string() };
-        let digits = name.strip_prefix(&connection_prefix(portal)).ok_or_else(|| untaken("its name is strange"))?;
+        let digits =
+            name.strip_prefix(&connection_prefix(portal)).ok_or_else(|| untaken("its name is strange"))?;
         let id = u64::from_str_radix(digits, 36).map_err(|_| untaken("its name is strange"))?;
         let id = ConnectionId(id);
         let mut fds = vault::unwrap_all(envelope).into_iter();

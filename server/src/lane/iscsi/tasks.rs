@@ -31,7 +31,8 @@ impl Lane {
                 Collected::Later => return,
                 // The answer says what happened to the data.
                 Collected::Never => {
-                    let outcome = Outcome { status: scsi::status::CHECK_CONDITION, sense: &[], data_in: 0, moves: 0 };
+                    let outcome =
+                        Outcome { status: scsi::status::CHECK_CONDITION, sense: &[], data_in: 0, moves: 0 };
                     session.link.respond(task, &outcome);
                     return;
                 }
@@ -258,7 +259,8 @@ impl Lane {
         let Some(session) = self.iscsi.session(index) else { return };
         session.phase = Phase::Ending;
         // Functions whose tasks are gone by now, or which nobody waits for any more.
-        let left: Vec<Tag> = session.link.tasks().filter(|task| session.link.command(*task).is_none()).collect();
+        let left: Vec<Tag> =
+            session.link.tasks().filter(|task| session.link.command(*task).is_none()).collect();
         for task in left {
             session.link.drop_task(task);
         }

@@ -136,6 +136,9 @@ impl Copies {
 /// The randomness is a token that nobody has yet.
 impl core::fmt::Debug for Copies {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Copies").field("held", &self.held.len()).field("tokens", &self.tokens).finish_non_exhaustive()
+        f.debug_struct("Copies")
+            .field("held", &self.held.len())
+            .field("tokens", &self.tokens)
+            .finish_non_exhaustive()
     }
 }

@@ -4,7 +4,9 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::work::Copy;
-use super::{COPY_MAX_BYTES, DESCRIPTORS_MAX_BYTES, Held, Move, SEGMENT_MAX_BYTES, SEGMENTS_MAX, TARGETS_MAX};
+use super::{
+    COPY_MAX_BYTES, DESCRIPTORS_MAX_BYTES, Held, Move, SEGMENT_MAX_BYTES, SEGMENTS_MAX, TARGETS_MAX,
+};
 use crate::execute::Call;
 use crate::sense::Sense;
 use crate::unit::{Response, Unit, Verdict};
@@ -216,11 +218,7 @@ fn target_of<'a>(
     Ok(neighbour)
 }
 
-fn segment_move(
-    segment: &[u8],
-    targets: &[u8],
-    neighbours: &[Option<Neighbour>],
-) -> Result<Move, Sense> {
+fn segment_move(segment: &[u8], targets: &[u8], neighbours: &[Option<Neighbour>]) -> Result<Move, Sense> {
     let from = target_of(u16_at(segment, 4), targets, neighbours)?;
     let to = target_of(u16_at(segment, 6), targets, neighbours)?;
     if !from.may_read || !to.may_write {

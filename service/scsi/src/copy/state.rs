@@ -58,7 +58,8 @@ impl Copies {
                 ranges.push((text.u64()?, text.u64()?));
             }
             // Sums of what was stored by somebody else must not overflow later.
-            if ranges.iter().all(|(first, count)| first.checked_add(*count).is_some_and(|end| end < 1 << 52)) {
+            if ranges.iter().all(|(first, count)| first.checked_add(*count).is_some_and(|end| end < 1 << 52))
+            {
                 self.tokens.push(Token { secret, ranges });
             }
         }

@@ -45,11 +45,7 @@ impl Copy {
                 own = Some(at);
             }
             if !parties.iter().any(|party| party.at == at) {
-                parties.push(Party {
-                    at,
-                    facts: neighbour.facts.clone(),
-                    fua: neighbour.writes_through,
-                });
+                parties.push(Party { at, facts: neighbour.facts.clone(), fua: neighbour.writes_through });
             }
         }
         let total = moves.iter().fold(0u64, |sum, step| sum.saturating_add(step.bytes));

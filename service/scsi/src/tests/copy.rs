@@ -60,8 +60,7 @@ impl Pair {
     fn run_by(&mut self, nexus: Nexus, unit: usize, cdb: &[u8], list: &[u8]) -> (Response, Vec<u8>) {
         self.next += 1;
         let id = u64::from(self.next);
-        let first =
-            Command { tag: self.next, id, data_out: list.len() as u64, ..command(nexus, cdb) };
+        let first = Command { tag: self.next, id, data_out: list.len() as u64, ..command(nexus, cdb) };
         let mut out = Vec::new();
         let mut outcome = self.units[unit].execute(&first, None, &mut out);
         if let Verdict::Parameters(bytes) = outcome.verdict {
@@ -238,8 +237,14 @@ fn what_is_wrong_with_a_list_is_said() {
     assert_eq!(failure(&list_lid1(1, 0, &good[..1], &[stream])), (0x5, 0x26, 0x09));
     // A target that is not in the list, one that is nowhere, one with another block length.
     assert_eq!(failure(&list_lid1(1, 0, &good[..1], &[segment(0, 1, 8, 0, 64)])), (0xa, 0x08, 0x04));
-    assert_eq!(failure(&list_lid1(1, 0, &[target(0x55, 512)], &[segment(0, 0, 8, 0, 64)])), (0xa, 0x0d, 0x02));
-    assert_eq!(failure(&list_lid1(1, 0, &[target(0x0c, 4096)], &[segment(0, 0, 8, 0, 64)])), (0xa, 0x0d, 0x03));
+    assert_eq!(
+        failure(&list_lid1(1, 0, &[target(0x55, 512)], &[segment(0, 0, 8, 0, 64)])),
+        (0xa, 0x0d, 0x02)
+    );
+    assert_eq!(
+        failure(&list_lid1(1, 0, &[target(0x0c, 4096)], &[segment(0, 0, 8, 0, 64)])),
+        (0xa, 0x0d, 0x03)
+    );
     // Behind the end, and half a block of the destination.
     assert_eq!(failure(&list_lid1(1, 0, &good, &[segment(0, 0, 8, 0, BLOCKS - 1)])), (0xa, 0x00, 0x00));
     assert_eq!(failure(&list_lid1(1, 0, &good, &[segment(0, 1, 7, 0, 0)])), (0xa, 0x26, 0x0d));
@@ -259,7 +264,10 @@ fn a_copy_that_fails_is_told_and_held() {
     let (_, status) = pair.run(0, &[0x84, 0x00, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0], &[]);
     assert_eq!(status[4], 0x02);
     let (_, details) = pair.run(0, &[0x84, 0x04, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0], &[]);
-    assert_eq!((details[56], details[60], details[62], details[72], details[73]), (0x02, 0x70, 0x0a, 0x0d, 0x01));
+    assert_eq!(
+        (details[56], details[60], details[62], details[72], details[73]),
+        (0x02, 0x70, 0x0a, 0x0d, 0x01)
+    );
 }
 
 #[test]
@@ -381,7 +389,8 @@ fn a_guess_is_no_token_and_a_successor_knows_the_real_one() {
     pair.units[0] = Unit::restore(facts, profile, &state);
     assert_eq!(pair.write_using(&token, 0, &[(0, 1)]).status, 0x00);
     // Its randomness was used up, and a token without is not made.
-    let list = [0, 30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+    let list =
+        [0, 30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
     let cdb = [0x83, 0x10, 0, 0, 0, 0, 0, 0, 0, 0x23, 0, 0, 0, 32, 0, 0];
     assert_eq!(codes(&pair.run(0, &cdb, &list).0), (0x5, 0x55, 0x03));
 }
