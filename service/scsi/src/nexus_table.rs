@@ -63,9 +63,13 @@ impl NexusTable {
         Some(Nexus(index as u32))
     }
 
-    /// A peer under the number that it had before a restart.
+    /// A peer under the number that it had before a restart. `None`: there is no such number, or the
+    /// peer has another, which only a damaged ledger says.
     pub fn put(&mut self, nexus: Nexus, peer: Peer) -> Option<Nexus> {
         let index = usize::try_from(nexus.0).ok().filter(|index| *index < NEXUS_MAX)?;
+        if self.find(&peer).is_some_and(|other| other != nexus) {
+            return None;
+        }
         if self.places.len() <= index {
             self.places.resize(index + 1, None);
         }

@@ -58,6 +58,18 @@ fn the_flags_of_version_1_are_understood() {
 }
 
 #[test]
+fn a_peer_has_one_number_whatever_a_damaged_state_says() {
+    let mut bytes = unit(facts()).state();
+    // The TransportID of the second nexus becomes that of the first.
+    let second = bytes.windows(4).rposition(|part| part == [6, 0, 0, 0]).unwrap();
+    assert_eq!(bytes[second + 11], 1);
+    bytes[second + 11] = 0;
+    let mut unit = restore(facts(), &bytes);
+    assert_eq!(unit.nexuses().count(), 1);
+    assert_eq!(unit.attach(peer(0)), Some(NEXUS));
+}
+
+#[test]
 fn a_section_that_is_not_known_is_skipped() {
     let mut bytes = unit(facts()).state();
     let known = bytes.clone();
