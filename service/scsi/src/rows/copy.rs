@@ -11,10 +11,12 @@ const COPY: Row = Row {
     needs_start: true,
     // A copy has up to 4 GiB to move.
     timeout_seconds: 600,
+    access: Access::Write,
     on: On::Disk,
     ..ROW
 };
-const RESULTS: Row = Row { opcode: 0x84, data: DataPhase::In, on: On::Disk, ..ROW };
+const RESULTS: Row =
+    Row { opcode: 0x84, data: DataPhase::In, access: Access::NotReserved, on: On::Disk, ..ROW };
 
 pub(super) const ROWS: [Row; 12] = [
     Row {
@@ -43,7 +45,6 @@ pub(super) const ROWS: [Row; 12] = [
         name: "WRITE USING TOKEN",
         action: Some(0x11),
         usage: &[0x83, 0x11, R, R, R, R, F, F, F, F, F, F, F, F, G, R],
-        access: Access::Write,
         writes: true,
         decode: copy::write_using_token,
         ..COPY

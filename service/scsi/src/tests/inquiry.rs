@@ -8,7 +8,7 @@ fn standard_inquiry_data() {
     let mut unit = unit(facts());
     let bytes = data(&mut unit, &[0x12, 0, 0, 0, 255, 0]);
     assert_eq!(bytes.len(), 96);
-    assert_eq!(&bytes[..8], [0x00, 0x00, 0x06, 0x12, 91, 0x00, 0x00, 0x02]);
+    assert_eq!(&bytes[..8], [0x00, 0x00, 0x06, 0x12, 91, 0x08, 0x00, 0x02]);
     assert_eq!(&bytes[8..36], b"STANDPIPVOLUME          0001");
     assert!(bytes[36..58].iter().all(|byte| *byte == 0));
     // SAM-5, SPC-4, SBC-3.
@@ -38,14 +38,14 @@ fn vpd(page: u8) -> Vec<u8> {
 
 #[test]
 fn the_list_of_pages_names_each_page_that_answers() {
-    assert_eq!(vpd(0x00), [0x00, 0x00, 0x00, 0x07, 0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2]);
+    assert_eq!(vpd(0x00), [0x00, 0x00, 0x00, 0x08, 0x00, 0x80, 0x83, 0x86, 0x8f, 0xb0, 0xb1, 0xb2]);
     let mut unit = unit(facts());
     for code in 0..=255 {
-        let (response, bytes) = super::answer(&mut unit, super::NEXUS, &[0x12, 1, code, 0, 255, 0]);
+        let (response, bytes) = super::answer(&mut unit, super::NEXUS, &[0x12, 1, code, 0x0f, 0xff, 0]);
         assert_eq!(response.status == 0, vpd(0x00)[4..].contains(&code), "{code:02x}");
         if response.status == 0 {
             assert_eq!(bytes[1], code);
-            assert_eq!(usize::from(bytes[3]), bytes.len() - 4);
+            assert_eq!(usize::from(bytes[2]) << 8 | usize::from(bytes[3]), bytes.len() - 4);
         }
     }
 }
