@@ -17,7 +17,7 @@ use super::device::{BlkDevice, Device, LUNS_MAX, Lun, NetDevice, ScsiDevice};
 use super::net::{ENTRIES_MAX, Network, PORTS_MAX, Target, Uplink};
 use super::slot::Slot;
 use super::token::Token;
-use super::unit::Left;
+use super::unit::{Left, peer_of_slot};
 use crate::blame;
 use crate::engine::{Report, model_of};
 
@@ -518,7 +518,14 @@ impl Lane {
             }
             report.networks.insert(network.spec.name.clone(), status);
         }
-        self.volumes.report(&mut report.volumes);
+        let mut peers = std::collections::BTreeMap::new();
+        for slot in self.slots.iter().flatten() {
+            if let DeviceSpec::VirtioScsi { port_id, .. } = &slot.spec.device {
+                let name = slot.spec.id.to_string();
+                peers.insert(peer_of_slot(&name, *port_id), name);
+            }
+        }
+        self.volumes.report(&peers, &mut report.volumes);
     }
 }
 

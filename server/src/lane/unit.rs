@@ -1,5 +1,6 @@
 //! The logical unit of a volume, as the lane keeps it: the unit itself, its ledger, its ports.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
 use control::Problem;
@@ -73,6 +74,39 @@ pub fn sas_address(slot: &str, end: &str) -> [u8; 8] {
 /// The peer that a VM's controller is.
 pub fn peer_of_slot(slot: &str, port: u16) -> scsi::Peer {
     scsi::Peer { initiator: TransportId::sas(sas_address(slot, "/initiator")), port: PortId(port) }
+}
+
+/// What an operator is told of a unit's reservations. `slots`: whose controllers have which peer.
+pub fn reservation_status(
+    unit: &Unit,
+    slots: &BTreeMap<scsi::Peer, String>,
+) -> Option<control::status::Reservation> {
+    use control::status::ReservationType;
+    use scsi::ReservationKind as Kind;
+    let held = unit.reservations();
+    if held.registrants() == 0 && !held.is_reserved() && !held.is_lost() {
+        return None;
+    }
+    let kind = match held.persistent() {
+        None => held.is_reserved().then_some(ReservationType::Reserve),
+        Some(Kind::WriteExclusive) => Some(ReservationType::WriteExclusive),
+        Some(Kind::ExclusiveAccess) => Some(ReservationType::ExclusiveAccess),
+        Some(Kind::WriteExclusiveRegistrantsOnly) => Some(ReservationType::WriteExclusiveRegistrantsOnly),
+        Some(Kind::ExclusiveAccessRegistrantsOnly) => Some(ReservationType::ExclusiveAccessRegistrantsOnly),
+        Some(Kind::WriteExclusiveAllRegistrants) => Some(ReservationType::WriteExclusiveAllRegistrants),
+        Some(Kind::ExclusiveAccessAllRegistrants) => Some(ReservationType::ExclusiveAccessAllRegistrants),
+    };
+    let holder = held.owner().map(|peer| match slots.get(peer) {
+        Some(slot) => slot.clone(),
+        None => peer.initiator.iscsi_name().unwrap_or("a controller that is gone").to_owned(),
+    });
+    Some(control::status::Reservation {
+        kind,
+        holder,
+        registrants: held.registrants() as u32,
+        generation: held.generation(),
+        aptpl: held.is_kept(),
+    })
 }
 
 impl LogicalUnit {

@@ -1,5 +1,6 @@
 //! Volumes as a lane has them open, and what a site's volume means in files and devices.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::rc::Rc;
@@ -13,9 +14,9 @@ use disk_file::DiskFile;
 use disk_null::DiskNull;
 use host::ring::Ring;
 use request::{Blocks, Discard, Facts, Identity, Instant, Operation, Status};
-use scsi::{Allocation, Ending, TaskKey};
+use scsi::{Allocation, Ending, Peer, TaskKey};
 
-use super::unit::{Left, LogicalUnit};
+use super::unit::{Left, LogicalUnit, reservation_status};
 use crate::engine::place_of;
 use crate::vault::Vault;
 
@@ -284,14 +285,20 @@ impl Volumes {
         volume.disk.resize().then(|| (index, volume.disk.facts().clone()))
     }
 
-    pub fn report(&self, into: &mut std::collections::BTreeMap<String, control::status::VolumeStatus>) {
+    pub fn report(
+        &self,
+        slots: &BTreeMap<Peer, String>,
+        into: &mut BTreeMap<String, control::status::VolumeStatus>,
+    ) {
         for volume in self.iter() {
             let counters = Status::ALL
                 .iter()
                 .map(|status| (format!("ended_{}", status.name()), volume.ends[*status as usize]))
                 .chain([("in_flight".to_owned(), u64::from(volume.in_flight))])
                 .collect();
+            let unit = volume.unit.as_ref();
             let status = control::status::VolumeStatus {
+                reservation: unit.and_then(|logical| reservation_status(&logical.unit, slots)),
                 fault: volume.cause.clone(),
                 counters,
                 ..control::status::VolumeStatus::default()

@@ -87,7 +87,7 @@ pub use nexus::{NEXUS_MAX, Nexus, Peer, PortId, TRANSPORT_ID_MAX_BYTES, Transpor
 pub use plan::Plan;
 pub use profile::{AccessState, Kind, PortName, Profile, TargetPort};
 pub use request::{Facts, Operation, Status};
-pub use reservation::Access;
+pub use reservation::{Access, Type as ReservationKind};
 pub use rows::{DataPhase, On, Row, rows, table};
 pub use sense::{Format, Key, Pointer, Sense, SenseData};
 pub use target::{bare_command, no_unit, well_known};

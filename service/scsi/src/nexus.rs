@@ -80,6 +80,14 @@ impl TransportId {
         Some((TransportId(found.into()), len))
     }
 
+    /// The name of an iSCSI initiator port: `iqn…,i,0x…`, as far as it is text. `None`: another
+    /// protocol's.
+    pub fn iscsi_name(&self) -> Option<&str> {
+        let (first, rest) = (self.0.first()?, self.0.get(4..)?);
+        let text = rest.split(|byte| *byte == 0).next()?;
+        matches!(*first, ISCSI_NAME | ISCSI_NAME_AND_ISID).then(|| core::str::from_utf8(text).ok())?
+    }
+
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }

@@ -112,6 +112,23 @@ impl Reservations {
         self.reserved.is_some()
     }
 
+    /// Who has it reserved: the holder of the persistent reservation, if it is somebody in particular,
+    /// or the owner of a RESERVE.
+    pub fn owner(&self) -> Option<&Peer> {
+        let holder = self.held.as_ref().and_then(|held| held.holder.as_ref());
+        holder.or(self.reserved.as_ref())
+    }
+
+    /// PRGENERATION.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// APTPL: it survives a loss of power.
+    pub fn is_kept(&self) -> bool {
+        self.aptpl
+    }
+
     /// Registered nexuses.
     pub fn registrants(&self) -> usize {
         self.registrations.len()
