@@ -13,15 +13,8 @@ use virtqueue::Order;
 
 use vhost_user::bits::{PROTOCOL_F_CONFIG, PROTOCOL_F_MTU, PROTOCOL_F_RARP, PROTOCOL_F_STATUS};
 
-/// Data segments of one request that are told to drivers: with the header and the response they fit
-/// into the smallest ring that QEMU makes by default (128).
-const SEGMENTS_MAX: u32 = 126;
-/// Commands that a driver keeps in flight for one LUN, as QEMU's own virtio-scsi says.
-const COMMANDS_PER_LUN: u32 = 128;
-/// Of one request, in sectors of 512 bytes: QEMU's own default.
-const SECTORS_MAX: u32 = 0xffff;
-/// LUNs of one controller in this release; their states have to fit into the ledger.
-pub const LUNS_MAX: usize = 256;
+/// LUNs of one controller: what flat space addressing has (SAM-5, 14 bits).
+pub const LUNS_MAX: usize = 16_384;
 
 /// A logical unit as a controller has it.
 #[derive(Clone, Copy)]
@@ -99,6 +92,12 @@ impl ScsiDevice {
 
     pub fn insert(&mut self, number: u16, lun: Lun) {
         self.luns.insert(number, lun);
+        self.refresh();
+    }
+
+    /// All at once, as a controller begins.
+    pub fn insert_all(&mut self, luns: Vec<(u16, Lun)>) {
+        self.luns.extend(luns);
         self.refresh();
     }
 

@@ -134,7 +134,7 @@ impl Lane {
         };
         if device.luns().len() >= LUNS_MAX {
             return Err(Problem::invalid(format!(
-                "a controller has at most {LUNS_MAX} LUNs in this release"
+                "a controller has at most {LUNS_MAX} LUNs"
             ))
             .at(id.to_string())
             .hint("add another slot of model virtio-scsi"));

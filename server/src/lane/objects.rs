@@ -103,16 +103,18 @@ impl Lane {
             DeviceSpec::VirtioScsi { port_id, path, .. } => {
                 if volumes.len() > LUNS_MAX {
                     return Err(Problem::invalid(format!(
-                        "a controller has at most {LUNS_MAX} LUNs in this release"
+                        "a controller has at most {LUNS_MAX} LUNs"
                     ))
                     .at(spec.id.to_string())
                     .hint("add a second disk slot of model virtio-scsi for the others"));
                 }
                 let mut device = ScsiDevice::new(spec.queues);
+                let mut luns = Vec::with_capacity(volumes.len());
                 for (at, volume) in volumes.into_iter().zip(opened.iter()) {
                     let nexus = self.join_unit(&spec.id, *volume, at.left, *port_id, *path)?;
-                    device.insert(at.lun, Lun { volume: *volume, nexus });
+                    luns.push((at.lun, Lun { volume: *volume, nexus }));
                 }
+                device.insert_all(luns);
                 Ok(Device::Scsi(Box::new(device)))
             }
             DeviceSpec::VirtioBlk { .. } => {
