@@ -13,6 +13,13 @@ use virtqueue::Order;
 
 use vhost_user::bits::{PROTOCOL_F_CONFIG, PROTOCOL_F_MTU, PROTOCOL_F_RARP, PROTOCOL_F_STATUS};
 
+/// Data segments of one request that are told to drivers: with the header and the response they fit
+/// into the smallest ring that QEMU makes by default (128).
+const SEGMENTS_MAX: u32 = 126;
+/// Commands that a driver keeps in flight for one LUN, as QEMU's own virtio-scsi says.
+const COMMANDS_PER_LUN: u32 = 128;
+/// Of one request, in sectors of 512 bytes: QEMU's own default.
+const SECTORS_MAX: u32 = 0xffff;
 /// LUNs of one controller: what flat space addressing has (SAM-5, 14 bits).
 pub const LUNS_MAX: usize = 16_384;
 
