@@ -242,6 +242,12 @@ impl Lun {
             Stage::Plan { plan, data_in, data_out } => {
                 let next = if last == Status::Good { plan.next() } else { None };
                 let Some(operation) = next else {
+                    if last == Status::Good
+                        && let Some(settle) = plan.take_settle()
+                    {
+                        task.stage = Stage::Settling { settle, writing: false };
+                        return self.settle(None);
+                    }
                     let data_in = if last == Status::Good { *data_in } else { 0 };
                     let data_out = *data_out;
                     let ending = match self.unit.finish(key, last) {

@@ -487,8 +487,16 @@ impl Lane {
     pub(super) fn finish_plan(&mut self, tag: u32, status: Status) {
         let request = self.requests.get(tag);
         let volume = request.volume;
-        let Work::Scsi(task) = &request.work else { return };
-        let Stage::Plan { data_in, data_out, .. } = &task.stage else { return };
+        let Work::Scsi(task) = &mut request.work else { return };
+        let Stage::Plan { plan, data_in, data_out } = &mut task.stage else { return };
+        if status == Status::Good
+            && let Some(settle) = plan.take_settle()
+        {
+            task.stage = Stage::Settling { settle, writing: false };
+            self.waiting.push(tag);
+            self.settle(u32::MAX);
+            return;
+        }
         let (data_in, data_out) = (*data_in, *data_out);
         let Some(key) = task.key else { return };
         let ending = self.volumes.unit(volume).map(|logical| logical.unit.finish(key, status));

@@ -17,7 +17,7 @@ pub enum Reset {
 
 /// Conditions in the order in which they are reported: SAM-5 puts the resets first, in
 /// this order; the rest has no order of its own.
-const PRECEDENCE: [Sense; 18] = [
+const PRECEDENCE: [Sense; 19] = [
     Sense::POWER_ON_OR_RESET,
     Sense::BUS_RESET_OCCURRED,
     Sense::BUS_DEVICE_RESET_FUNCTION_OCCURRED,
@@ -36,6 +36,7 @@ const PRECEDENCE: [Sense; 18] = [
     Sense::TIMESTAMP_CHANGED,
     Sense::MEDIUM_MAY_HAVE_CHANGED,
     Sense::OPERATOR_MEDIUM_REMOVAL_REQUEST,
+    Sense::DEVICE_IDENTIFIER_CHANGED,
 ];
 
 /// One bit a condition, the bit's number being its place in [`PRECEDENCE`].
@@ -61,6 +62,7 @@ impl Condition {
     pub const TIMESTAMP: Condition = Condition(1 << 15);
     pub const MEDIUM: Condition = Condition(1 << 16);
     pub const REMOVAL_REQUEST: Condition = Condition(1 << 17);
+    pub const IDENTIFIER: Condition = Condition(1 << 18);
 
     /// The conditions of which only the highest is kept: each tells the initiator that everything
     /// it knew may have changed.

@@ -167,11 +167,17 @@ impl Unit {
             return Err(sense);
         }
         row.check(&cdb)?;
-        if self.stopped && row.needs_start {
-            return Err(Sense::NOT_READY_INITIALIZING_COMMAND_REQUIRED);
+        if let Some(sense) = self.refused_by_port(command.nexus, row) {
+            return Err(sense);
         }
-        if self.facts.read_only && row.writes {
-            return Err(Sense::WRITE_PROTECTED);
+        if self.hindered {
+            self.reach_medium(row)?;
+        }
+        if row.writes && self.is_write_protected() {
+            return Err(match self.facts.read_only {
+                true => Sense::WRITE_PROTECTED,
+                false => Sense::SOFTWARE_WRITE_PROTECTED,
+            });
         }
         let mut call = Call {
             nexus: command.nexus,

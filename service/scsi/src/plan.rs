@@ -1,9 +1,11 @@
 //! What a command asks of the medium.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use request::{Blocks, Extent, Operation};
 
 use crate::task_set::Footprint;
+use crate::unit::Settle;
 
 /// The operations of one command and the bytes that it moves.
 ///
@@ -17,12 +19,13 @@ pub struct Plan {
     data_in: u64,
     data_out: u64,
     footprint: Footprint,
+    then: Option<Box<Settle>>,
 }
 
 impl Plan {
     pub(crate) fn one(operation: Operation) -> Plan {
         let footprint = extent_of(&operation).map_or(Footprint::Nothing, Footprint::shared);
-        Plan { next: Some(operation), rest: Vec::new(), data_in: 0, data_out: 0, footprint }
+        Plan { next: Some(operation), rest: Vec::new(), data_in: 0, data_out: 0, footprint, then: None }
     }
 
     /// `None` for an empty list.
@@ -35,7 +38,7 @@ impl Plan {
         let footprint = span.map_or(Footprint::Nothing, |(first, end)| Footprint::Shared { first, end });
         operations.reverse();
         let next = Some(operations.pop()?);
-        Some(Plan { next, rest: operations, data_in: 0, data_out: 0, footprint })
+        Some(Plan { next, rest: operations, data_in: 0, data_out: 0, footprint, then: None })
     }
 
     /// The blocks are the command's own while it runs.
@@ -44,6 +47,17 @@ impl Plan {
             self.footprint = Footprint::Exclusive { first, end };
         }
         self
+    }
+
+    /// When all operations ended well, there is still something to settle.
+    pub(crate) fn then(self, settle: Settle) -> Plan {
+        Plan { then: Some(Box::new(settle)), ..self }
+    }
+
+    /// What to settle when all operations ended well, as [`crate::Verdict::Settle`] has it; without it
+    /// [`crate::Unit::finish`] ends the command. If one failed, that does in any case.
+    pub fn take_settle(&mut self) -> Option<Settle> {
+        self.then.take().map(|settle| *settle)
     }
 
     pub(crate) fn footprint(&self) -> Footprint {

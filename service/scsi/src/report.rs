@@ -9,7 +9,7 @@ use crate::rows::{self, Row};
 use crate::sense::Sense;
 use crate::unit::{Response, Unit, Verdict};
 
-/// REPORT LUNS to a unit, SPC-4. It tells what REPORTED LUNS DATA HAS CHANGED would have told.
+/// REPORT LUNS to a unit, SPC-5. It tells what REPORTED LUNS DATA HAS CHANGED would have told.
 pub(crate) fn report_luns(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict, Sense> {
     let verdict = reply_luns(call)?;
     if unit.attentions.clear(call.nexus, Condition::LUNS) {
@@ -57,7 +57,7 @@ fn encode(lun: u16) -> [u8; 8] {
     [method | (high & 0x3f), low, 0, 0, 0, 0, 0, 0]
 }
 
-/// REPORT SUPPORTED OPERATION CODES, SPC-4.
+/// REPORT SUPPORTED OPERATION CODES, SPC-5.
 pub(crate) fn supported_operation_codes(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict, Sense> {
     let with_timeouts = call.cdb.bit(2, 7); // RCTD
     let opcode = call.cdb.byte(3);
@@ -77,7 +77,7 @@ pub(crate) fn supported_operation_codes(unit: &mut Unit, call: &mut Call<'_>) ->
             1 => family.next(),
             // With a service action, of a command that has none.
             2 if known && !has_actions => return Err(Sense::cdb_bit(2, 2)),
-            // SPC-4: the same question without the two errors.
+            // SPC-5: the same question without the two errors.
             2 | 3 => family.find(|row| u16::from(row.action.unwrap_or(0)) == action),
             _ => return Err(Sense::cdb_bit(2, 2)),
         };
@@ -86,7 +86,7 @@ pub(crate) fn supported_operation_codes(unit: &mut Unit, call: &mut Call<'_>) ->
     Ok(call.reply(allocation, &data))
 }
 
-/// SPC-4, the all_commands format: a list with a header of four bytes.
+/// SPC-5, the all_commands format: a list with a header of four bytes.
 fn all_commands(unit: &Unit, with_timeouts: bool, data: &mut Vec<u8>) {
     data.extend_from_slice(&[0; 4]);
     for row in rows::rows().iter().filter(|row| row.is_available(unit)) {
@@ -103,7 +103,7 @@ fn all_commands(unit: &Unit, with_timeouts: bool, data: &mut Vec<u8>) {
     data[..4].copy_from_slice(&length.to_be_bytes());
 }
 
-/// SPC-4, the one_command format. SUPPORT is 011b for a command as the standard has it, 001b for none.
+/// SPC-5, the one_command format. SUPPORT is 011b for a command as the standard has it, 001b for none.
 fn one_command(row: Option<&Row>, with_timeouts: bool, data: &mut Vec<u8>) {
     let Some(row) = row else {
         data.extend_from_slice(&[0, 0x01, 0, 0]);
@@ -118,21 +118,20 @@ fn one_command(row: Option<&Row>, with_timeouts: bool, data: &mut Vec<u8>) {
     }
 }
 
-/// Command time-outs descriptor, SPC-4. No nominal time is claimed: how long a command
+/// Command time-outs descriptor, SPC-5. No nominal time is claimed: how long a command
 /// takes is the store's affair.
 fn timeouts(row: &Row, data: &mut Vec<u8>) {
     data.extend_from_slice(&[0x00, 0x0a, 0, 0, 0, 0, 0, 0]);
     data.extend_from_slice(&row.timeout_seconds.to_be_bytes());
 }
 
-/// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS, SPC-4: ABORT TASK, ABORT TASK SET, CLEAR TASK
-/// SET, LOGICAL UNIT RESET, QUERY TASK; QUERY TASK SET, I_T NEXUS RESET. Not CLEAR ACA, since
-/// NORMACA is zero, nor QUERY ASYNCHRONOUS EVENT.
+/// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS, SPC-5: ATS, ATSS, CTSS, LURS, QTS, TRS; QAES, QTSS,
+/// ITNRS. Not CLEAR ACA (CACAS), since NORMACA is zero, nor WAKEUP.
 pub(crate) fn supported_task_management_functions(
     _unit: &mut Unit,
     call: &mut Call<'_>,
 ) -> Result<Verdict, Sense> {
-    const FUNCTIONS: [u8; 2] = [0xdc, 0x03];
+    const FUNCTIONS: [u8; 2] = [0xde, 0x07];
     let allocation = call.cdb.u32(6) as usize;
     if allocation < 4 {
         return Err(Sense::cdb_byte(6));

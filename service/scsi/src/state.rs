@@ -8,14 +8,18 @@
 use alloc::vec::Vec;
 use request::{Blocks, Facts};
 
+use crate::alua::AccessStates;
 use crate::attention::Condition;
 use crate::copy::Copies;
+use crate::identifying::Identifying;
 use crate::journal::{JOURNAL_MAX, Line, Note};
 use crate::mode::Values;
 use crate::nexus::{Nexus, Peer, PortId, TransportId};
 use crate::profile::Profile;
+use crate::removable::Removable;
 use crate::reservation::Reservations;
 use crate::task_set::TASKS_MAX;
+use crate::timestamp::Clock;
 use crate::unit::Unit;
 
 const VERSION: u32 = 2;
@@ -30,6 +34,12 @@ mod tag {
     /// From 16 on: of the commands on the medium.
     pub const ERASING: u16 = 16;
     pub const THRESHOLD: u16 = 17;
+    /// From 32 on: of how the unit is set.
+    pub const MODES: u16 = 32;
+    pub const REMOVABLE: u16 = 33;
+    pub const ACCESS_STATES: u16 = 34;
+    pub const IDENTIFYING: u16 = 35;
+    pub const CLOCK: u16 = 36;
     /// From 48 on: of copies.
     pub const COPIES: u16 = 48;
 }
@@ -140,6 +150,19 @@ impl Unit {
         if !self.copies.is_empty() {
             section(&mut bytes, tag::COPIES, &self.copies.encode());
         }
+        if self.saved != Values::default() || self.values.write_protect {
+            section(&mut bytes, tag::MODES, &[self.values.to_bits(), self.saved.to_bits()]);
+        }
+        for (tag, text) in [
+            (tag::REMOVABLE, self.removable.state()),
+            (tag::ACCESS_STATES, self.access.state()),
+            (tag::IDENTIFYING, self.identifying.state()),
+            (tag::CLOCK, self.clock.state()),
+        ] {
+            if let Some(text) = text {
+                section(&mut bytes, tag, &text);
+            }
+        }
         // Behind the nexuses, who are told when it has changed.
         section(&mut bytes, tag::CAPACITY, &self.facts.blocks.0.to_le_bytes());
         bytes
@@ -150,7 +173,18 @@ impl Unit {
     pub fn persistent(&self) -> Vec<u8> {
         let mut bytes = Vec::from(VERSION.to_le_bytes());
         section(&mut bytes, tag::RESERVATIONS, &self.reservations.kept());
+        self.persist_settings(&mut bytes);
         bytes
+    }
+
+    /// How initiators set the unit for good.
+    fn persist_settings(&self, bytes: &mut Vec<u8>) {
+        if self.saved != Values::default() {
+            section(bytes, tag::MODES, &[self.saved.to_bits(); 2]);
+        }
+        if let Some(text) = self.identifying.state() {
+            section(bytes, tag::IDENTIFYING, &text);
+        }
     }
 
     /// As after power on, with what [`Unit::persistent`] gave before. What is there and cannot be read
@@ -206,8 +240,10 @@ impl Unit {
         self.values = Values {
             write_cache_off: flags & WRITE_CACHE_OFF != 0,
             descriptor_sense: flags & DESCRIPTOR_SENSE != 0,
+            write_protect: false,
         };
         self.stopped = flags & STOPPED != 0;
+        self.update_hindered();
     }
 
     fn take_section(&mut self, tag: u16, mut text: Reader<'_>) -> Option<()> {
@@ -243,6 +279,17 @@ impl Unit {
                 self.reservations = Reservations::restore(text.0).unwrap_or_else(|_| Reservations::lost());
             }
             tag::ERASING => self.take_erasing(&mut text)?,
+            tag::MODES => {
+                self.values = Values::of_bits(text.u8()?);
+                self.saved = Values::of_bits(text.u8()?);
+            }
+            tag::REMOVABLE => {
+                self.removable = Removable::restore(&mut text)?;
+                self.update_hindered();
+            }
+            tag::ACCESS_STATES => self.access = AccessStates::restore(&mut text)?,
+            tag::IDENTIFYING => self.identifying = Identifying::restore(&mut text)?,
+            tag::CLOCK => self.clock = Clock::restore(&mut text)?,
             tag::THRESHOLD => self.threshold_told = text.u8()? != 0,
             _ => {}
         }

@@ -5,17 +5,21 @@ use alloc::vec::Vec;
 use request::{Facts, Status};
 
 use crate::Plan;
+use crate::alua::AccessStates;
 use crate::attention::{Attentions, Condition, Reset};
 use crate::copy::Copies;
+use crate::identifying::Identifying;
 use crate::journal::{Journal, Note, SETTLING};
 use crate::medium::{Allocation, Erasing, Started};
 use crate::mode::Values;
 use crate::nexus::{NEXUS_MAX, Nexus, Peer};
 use crate::nexus_table::NexusTable;
 use crate::profile::{Profile, TargetPort};
+use crate::removable::{Power, Removable};
 use crate::reservation::{self, Allowed, Reservations};
 use crate::sense::{Format, Sense, SenseData};
 use crate::task_set::{Abort, Attribute, Footprint, TaskKey, TaskSet};
+use crate::timestamp::Clock;
 use crate::work::{Neighbour, Query, Work};
 
 /// Status codes, SAM-5.
@@ -145,6 +149,13 @@ pub struct Unit {
     pub(crate) facts: Facts,
     pub(crate) profile: Profile,
     pub(crate) values: Values,
+    /// Mode parameters to which a reset goes back, and which survive a loss of power.
+    pub(crate) saved: Values,
+    pub(crate) removable: Removable,
+    /// Access states that initiators set.
+    pub(crate) access: AccessStates,
+    pub(crate) identifying: Identifying,
+    pub(crate) clock: Clock,
     pub(crate) nexuses: NexusTable,
     pub(crate) attentions: Attentions,
     /// What initiators were told and may not have seen yet.
@@ -157,6 +168,8 @@ pub struct Unit {
     /// By nexus, what `reservations` let it do.
     pub(crate) allowed: [Allowed; NEXUS_MAX],
     pub(crate) stopped: bool,
+    /// Something keeps commands from the medium, or it sleeps; see [`Unit::update_hindered`].
+    pub(crate) hindered: bool,
     pub(crate) dirty: bool,
     /// What a decode function has just decided to begin.
     pub(crate) starting: Option<Started>,
@@ -190,6 +203,11 @@ impl Unit {
             facts,
             profile,
             values: Values::default(),
+            saved: Values::default(),
+            removable: Removable::default(),
+            access: AccessStates::default(),
+            identifying: Identifying::default(),
+            clock: Clock::default(),
             nexuses: NexusTable::default(),
             attentions: Attentions::none(),
             told: Attentions::none(),
@@ -200,6 +218,7 @@ impl Unit {
             reservations: Reservations::new(),
             allowed: [Allowed::EVERYTHING; NEXUS_MAX],
             stopped: false,
+            hindered: false,
             dirty: true,
             starting: None,
             unfinished: Vec::new(),
@@ -248,6 +267,7 @@ impl Unit {
         {
             self.reservations_changed();
         }
+        self.removable.allow(nexus);
         self.journal.forget_nexus(nexus);
         self.copies.forget(nexus);
         self.attentions.set_word(nexus, 0);
@@ -257,7 +277,7 @@ impl Unit {
     /// The target ports by which initiators may come.
     pub fn set_ports(&mut self, ports: Vec<TargetPort>) {
         if self.ports != ports {
-            self.ports = ports;
+            self.change_ports(ports);
             self.dirty = true;
         }
     }
@@ -344,6 +364,9 @@ impl Unit {
     pub fn set_profile(&mut self, profile: Profile) {
         if self.profile != profile {
             self.profile = profile;
+            if !profile.is_removable() {
+                self.load();
+            }
             self.attend_all(Condition::INQUIRY, None);
         }
     }
@@ -368,13 +391,21 @@ impl Unit {
         self.give_up_unfinished(|_, _| true);
         let by = by.unwrap_or(Nexus(u32::MAX));
         let running = self.tasks.abort(by, |_, _| true, None);
-        self.values = Values::default();
-        self.stopped = false;
+        self.back_to_saved();
         if self.reservations.reset() {
             self.reservations_changed();
         }
         self.attend_all(cause.into(), None);
         running
+    }
+
+    /// What a reset does to how the unit is set.
+    fn back_to_saved(&mut self) {
+        self.values = self.saved;
+        self.stopped = false;
+        self.removable.allow_all();
+        self.removable.power = Power::Active;
+        self.update_hindered();
     }
 
     /// The machine behind a nexus was powered on anew: for it, and for it alone, it is as if the unit
@@ -385,8 +416,7 @@ impl Unit {
         self.lose_nexus(nexus);
         if self.nexuses.iter().count() == 1 {
             // Nobody else would notice.
-            self.values = Values::default();
-            self.stopped = false;
+            self.back_to_saved();
         }
         self.attend(nexus, cause);
         running
@@ -407,6 +437,11 @@ impl Unit {
     /// a volatile cache needs nothing said.
     pub(crate) fn writes_through(&self) -> bool {
         self.facts.write_cache && self.values.write_cache_off
+    }
+
+    /// Neither the owner nor an initiator forbids writes.
+    pub(crate) fn is_write_protected(&self) -> bool {
+        self.facts.read_only || self.values.write_protect
     }
 
     /// WCE: writes may end in a volatile cache.

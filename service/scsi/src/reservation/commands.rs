@@ -99,6 +99,9 @@ impl Unit {
         let (abort, fenced) = (numbers(&effects.abort), numbers(&effects.fenced));
         let mut waits_for = Vec::new();
         if !abort.is_empty() {
+            for nexus in &abort {
+                self.allow_removal(*nexus);
+            }
             waits_for = self.tasks.abort(call.nexus, |of, _| abort.contains(&of), Some(call.task));
         }
         waits_for.extend(self.tasks.begun(|of| fenced.contains(&of), call.task));

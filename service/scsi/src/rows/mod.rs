@@ -40,6 +40,16 @@ pub enum On {
     CdRom,
 }
 
+impl On {
+    pub(crate) fn includes(self, unit: &Unit) -> bool {
+        match self {
+            On::All => true,
+            On::Disk => unit.profile.kind == Kind::Disk,
+            On::CdRom => unit.profile.kind == Kind::CdRom,
+        }
+    }
+}
+
 /// One command.
 pub struct Row {
     pub name: &'static str,
@@ -65,6 +75,8 @@ pub struct Row {
     pub access: Access,
     /// Allowed by a target port in the standby state (SPC-5, target port group access states).
     pub in_standby: bool,
+    /// Allowed by a target port in the unavailable state too.
+    pub in_unavailable: bool,
     /// Only on a unit whose store writes more than a block at once or not at all.
     pub atomic: bool,
     /// Allowed while the medium is sanitized or formatted (SBC-4).
@@ -79,12 +91,9 @@ pub struct Row {
 
 impl Row {
     pub(crate) fn is_available(&self, unit: &Unit) -> bool {
-        let kind = match self.on {
-            On::All => true,
-            On::Disk => unit.profile.kind == Kind::Disk,
-            On::CdRom => unit.profile.kind == Kind::CdRom,
-        };
-        kind && (!self.thin || unit.facts.discard.is_some()) && (!self.atomic || unit.facts.atomic.is_some())
+        self.on.includes(unit)
+            && (!self.thin || unit.facts.discard.is_some())
+            && (!self.atomic || unit.facts.atomic.is_some())
     }
 
     /// Any bit outside the usage mask is refused, with a pointer to it (SPC-4 lets a
@@ -115,12 +124,13 @@ const ROW: Row = Row {
     thin: false,
     access: Access::Always,
     in_standby: false,
+    in_unavailable: false,
     atomic: false,
     while_erasing: false,
     once: false,
     on: On::All,
     reserved: 0,
-    decode: crate::primary::test_unit_ready,
+    decode: crate::removable::test_unit_ready,
 };
 
 /// Asks about the unit.
@@ -273,6 +283,8 @@ pub fn table() -> String {
                 (row.writes, "not if write protected"),
                 (row.thin, "only where the store gives space back"),
                 (row.atomic, "only where the store writes atomically"),
+                (row.in_standby, "by a port in standby"),
+                (row.in_unavailable, "by an unavailable port"),
                 (row.while_erasing, "while the medium is erased"),
                 (row.on == On::Disk, "disks only"),
                 (row.on == On::CdRom, "CD/DVD only"),

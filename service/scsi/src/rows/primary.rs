@@ -2,15 +2,16 @@
 
 use super::{ASK, DataPhase, F, R, ROW, Row};
 use crate::reservation::Access;
-use crate::{inquiry, mode, primary, report};
+use crate::{alua, identifying, inquiry, mode, primary, removable, report, timestamp};
 
-pub(super) const ROWS: [Row; 12] = [
+pub(super) const ROWS: [Row; 18] = [
     Row {
         name: "TEST UNIT READY",
         opcode: 0x00,
         usage: &[0x00, R, R, R, R, R],
         needs_start: true,
         access: Access::NotReserved,
+        decode: removable::test_unit_ready,
         ..ROW
     },
     Row {
@@ -20,6 +21,8 @@ pub(super) const ROWS: [Row; 12] = [
         past_attention: true,
         while_erasing: true,
         decode: primary::request_sense,
+        in_standby: true,
+        in_unavailable: true,
         ..ASK
     },
     Row {
@@ -29,15 +32,18 @@ pub(super) const ROWS: [Row; 12] = [
         past_attention: true,
         while_erasing: true,
         decode: inquiry::inquiry,
+        in_standby: true,
+        in_unavailable: true,
         ..ASK
     },
     Row {
         name: "MODE SELECT(6)",
         opcode: 0x15,
-        usage: &[0x15, 0x10, R, R, F, R],
+        usage: &[0x15, 0x11, R, R, F, R],
         data: DataPhase::Out,
         decode: mode::select_6,
         access: Access::Write,
+        in_standby: true,
         ..ROW
     },
     Row {
@@ -46,32 +52,34 @@ pub(super) const ROWS: [Row; 12] = [
         usage: &[0x1a, 0x08, F, F, F, R],
         decode: mode::sense_6,
         access: Access::Read,
+        in_standby: true,
         ..ASK
     },
     Row {
         name: "START STOP UNIT",
         opcode: 0x1b,
-        usage: &[0x1b, 0x01, R, R, 0x05, R],
+        usage: &[0x1b, 0x01, R, 0x0f, 0xf7, R],
         timeout_seconds: 120,
-        decode: primary::start_stop_unit,
         access: Access::StartStop,
+        decode: removable::start_stop_unit,
         ..ROW
     },
     Row {
         name: "PREVENT ALLOW MEDIUM REMOVAL",
         opcode: 0x1e,
         usage: &[0x1e, R, R, R, 0x01, R],
-        decode: primary::prevent_allow,
         access: Access::PreventAllow,
+        decode: removable::prevent_allow,
         ..ROW
     },
     Row {
         name: "MODE SELECT(10)",
         opcode: 0x55,
-        usage: &[0x55, 0x10, R, R, R, R, R, F, F, R],
+        usage: &[0x55, 0x11, R, R, R, R, R, F, F, R],
         data: DataPhase::Out,
         decode: mode::select_10,
         access: Access::Write,
+        in_standby: true,
         ..ROW
     },
     Row {
@@ -80,6 +88,7 @@ pub(super) const ROWS: [Row; 12] = [
         usage: &[0x5a, 0x18, F, F, R, R, R, F, F, R],
         decode: mode::sense_10,
         access: Access::Read,
+        in_standby: true,
         ..ASK
     },
     Row {
@@ -89,6 +98,27 @@ pub(super) const ROWS: [Row; 12] = [
         past_attention: true,
         while_erasing: true,
         decode: report::report_luns,
+        in_standby: true,
+        in_unavailable: true,
+        ..ASK
+    },
+    Row {
+        name: "REPORT IDENTIFYING INFORMATION",
+        opcode: 0xa3,
+        action: Some(0x05),
+        usage: &[0xa3, 0x05, R, R, R, R, F, F, F, F, 0xfe, R],
+        decode: identifying::report,
+        ..ASK
+    },
+    Row {
+        name: "REPORT TARGET PORT GROUPS",
+        opcode: 0xa3,
+        action: Some(0x0a),
+        usage: &[0xa3, 0xea, R, R, R, R, F, F, F, F, R, R],
+        in_standby: true,
+        in_unavailable: true,
+        while_erasing: true,
+        decode: alua::report,
         ..ASK
     },
     Row {
@@ -110,5 +140,46 @@ pub(super) const ROWS: [Row; 12] = [
         decode: report::supported_task_management_functions,
         access: Access::Read,
         ..ASK
+    },
+    Row {
+        name: "REPORT TIMESTAMP",
+        opcode: 0xa3,
+        action: Some(0x0f),
+        usage: &[0xa3, 0x0f, R, R, R, R, F, F, F, F, R, R],
+        decode: timestamp::report,
+        ..ASK
+    },
+    Row {
+        name: "SET IDENTIFYING INFORMATION",
+        opcode: 0xa4,
+        action: Some(0x06),
+        usage: &[0xa4, 0x06, R, R, R, R, F, F, F, F, 0xfe, R],
+        data: DataPhase::Out,
+        decode: identifying::set,
+        access: Access::Write,
+        ..ROW
+    },
+    Row {
+        name: "SET TARGET PORT GROUPS",
+        opcode: 0xa4,
+        action: Some(0x0a),
+        usage: &[0xa4, 0x0a, R, R, R, R, F, F, F, F, R, R],
+        data: DataPhase::Out,
+        in_standby: true,
+        in_unavailable: true,
+        while_erasing: true,
+        decode: alua::set,
+        access: Access::Write,
+        ..ROW
+    },
+    Row {
+        name: "SET TIMESTAMP",
+        opcode: 0xa4,
+        action: Some(0x0f),
+        usage: &[0xa4, 0x0f, R, R, R, R, F, F, F, F, R, R],
+        data: DataPhase::Out,
+        decode: timestamp::set,
+        access: Access::Write,
+        ..ROW
     },
 ];

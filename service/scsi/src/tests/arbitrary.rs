@@ -117,7 +117,7 @@ proptest! {
                         prop_assert!(steps < 100, "{:?}", machine.work);
                     }
                 }
-                Verdict::Allocation(_) | Verdict::Wait => prop_assert!(out.is_empty()),
+                Verdict::Allocation(_) | Verdict::Settle(_) | Verdict::Wait => prop_assert!(out.is_empty()),
                 other => prop_assert!(false, "{other:?}"),
             }
             if unit.background().is_some() {

@@ -1,6 +1,7 @@
 //! Expected bytes are typed here from the standards, apart from the constants of the code.
 
 mod allocation;
+mod alua;
 mod arbitrary;
 mod attentions;
 mod bench;
@@ -15,10 +16,12 @@ mod medium;
 mod mode;
 mod nexuses;
 mod provisioning;
+mod removable;
 mod report;
 mod reservation;
 mod rows;
 mod sense;
+mod settings;
 mod states;
 mod task_set;
 

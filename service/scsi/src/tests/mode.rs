@@ -6,20 +6,57 @@ use super::{NEXUS, OTHER, codes, data, facts, failure, operations, refused, resp
 use crate::{Reset, Unit, Verdict};
 
 const ERROR_RECOVERY: [u8; 12] = [0x01, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-const CACHING: [u8; 20] = [0x08, 0x12, 0x04, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-const CONTROL: [u8; 12] = [0x0a, 0x0a, 0x02, 0x10, 0, 0, 0, 0, 0xff, 0xff, 0, 0];
+const DISCONNECT: [u8; 16] = [0x02, 0x0e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+/// PS and WCE.
+const CACHING: [u8; 20] = [0x88, 0x12, 0x04, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+/// PS, GLTSD, QUEUE ALGORITHM MODIFIER 1, TAS.
+const CONTROL: [u8; 12] = [0x8a, 0x0a, 0x02, 0x10, 0, 0x40, 0, 0, 0xff, 0xff, 0, 0];
 const EXCEPTIONS: [u8; 12] = [0x1c, 0x0a, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+fn power_condition() -> [u8; 40] {
+    let mut page = [0; 40];
+    page[..2].copy_from_slice(&[0x1a, 0x26]);
+    page
+}
+
+fn control_extension() -> [u8; 32] {
+    let mut page = [0; 32];
+    // SPF; TCMOS and IALUAE.
+    page[..5].copy_from_slice(&[0x4a, 0x01, 0x00, 0x1c, 0x05]);
+    page
+}
 
 #[test]
 fn all_pages_with_a_short_descriptor() {
     let mut unit = unit(facts());
-    let mut expected = vec![67, 0x00, 0x10, 0x08, 0x00, 0x20, 0x00, 0x00, 0x00, 0x00, 0x02, 0x00];
-    for page in [&ERROR_RECOVERY[..], &CACHING, &CONTROL, &EXCEPTIONS] {
+    let mut expected = vec![123, 0x00, 0x10, 0x08, 0x00, 0x20, 0x00, 0x00, 0x00, 0x00, 0x02, 0x00];
+    let power = power_condition();
+    for page in [&ERROR_RECOVERY[..], &DISCONNECT, &CACHING, &CONTROL, &power, &EXCEPTIONS] {
         expected.extend_from_slice(page);
     }
     assert_eq!(data(&mut unit, &[0x1a, 0, 0x3f, 0, 255, 0]), expected);
-    assert_eq!(data(&mut unit, &[0x1a, 0, 0x3f, 0xff, 255, 0]), expected);
     assert_eq!(data(&mut unit, &[0x1a, 0, 0x3f, 0, 4, 0]), expected[..4]);
+    // With the subpages.
+    let extension = control_extension();
+    expected.splice(72..72, extension);
+    expected[0] = 155;
+    assert_eq!(data(&mut unit, &[0x1a, 0, 0x3f, 0xff, 255, 0]), expected);
+    assert_eq!(data(&mut unit, &[0x1a, 8, 0x0a, 0xff, 255, 0])[4..], [&CONTROL[..], &extension].concat());
+    assert_eq!(data(&mut unit, &[0x1a, 8, 0x0a, 0x01, 255, 0])[4..], extension);
+}
+
+#[test]
+fn a_soft_threshold_is_a_subpage() {
+    let profile = crate::Profile { thin_threshold_percent: Some(80), ..crate::Profile::default() };
+    let mut unit = Unit::new(facts(), profile);
+    let _ = unit.attach(super::peer(0));
+    let _ = response(&mut unit, NEXUS, &[0; 6]);
+    let mut expected = [0; 24];
+    expected[..4].copy_from_slice(&[0x5c, 0x02, 0x00, 0x14]);
+    // ENABLED, soft, increasing; used LBA mapping; 80% of 2,097,152 blocks by twos: 838,860.
+    expected[16..24].copy_from_slice(&[0x81, 0x02, 0, 0, 0x00, 0x0c, 0xcc, 0xcc]);
+    assert_eq!(data(&mut unit, &[0x1a, 8, 0x1c, 0x02, 255, 0])[4..], expected);
+    assert_eq!(failure(&mut super::unit(facts()), &[0x1a, 8, 0x1c, 0x02, 255, 0]), (0x5, 0x24, 0x00));
 }
 
 #[test]
@@ -56,10 +93,11 @@ fn page(unit: &mut Unit, control: u8, code: u8) -> Vec<u8> {
 fn changeable_default_and_saved_values() {
     let mut unit = unit(facts());
     let mut wce = [0; 20];
-    wce[..3].copy_from_slice(&[0x08, 0x12, 0x04]);
+    wce[..3].copy_from_slice(&[0x88, 0x12, 0x04]);
     assert_eq!(page(&mut unit, 1, 0x08), wce);
     let mut d_sense = [0; 12];
-    d_sense[..3].copy_from_slice(&[0x0a, 0x0a, 0x04]);
+    // D_SENSE and SWP.
+    d_sense[..5].copy_from_slice(&[0x8a, 0x0a, 0x04, 0x00, 0x08]);
     assert_eq!(page(&mut unit, 1, 0x0a), d_sense);
     assert_eq!(page(&mut unit, 1, 0x01), ERROR_RECOVERY);
     let mut nothing = [0; 12];
@@ -69,13 +107,79 @@ fn changeable_default_and_saved_values() {
     set_write_cache(&mut unit, false);
     assert_eq!(page(&mut unit, 0, 0x08)[2], 0x00);
     assert_eq!(page(&mut unit, 2, 0x08), CACHING);
-    assert_eq!(failure(&mut unit, &[0x1a, 0x08, 0xc8, 0, 255, 0]), (0x5, 0x39, 0x00));
+    assert_eq!(page(&mut unit, 3, 0x08), CACHING);
+}
+
+/// MODE SELECT with SP: what it settles, and the page of saved values behind it.
+fn save(unit: &mut Unit, list: &[u8]) -> crate::Settle {
+    let length = u8::try_from(list.len()).unwrap();
+    match with_list(unit, NEXUS, &[0x15, 0x11, 0, 0, length, 0], list) {
+        Verdict::Settle(settle) => settle,
+        Verdict::Medium(mut plan) => {
+            let settle = plan.take_settle().unwrap();
+            assert_eq!(plan.collect::<Vec<_>>(), [Operation::Flush]);
+            settle
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn saved_values_survive_a_reset_and_a_loss_of_power() {
+    let mut unit = unit(facts());
+    // What lies in the cache first.
+    let save_off = [0x15, 0x11, 0, 0, 24, 0];
+    let flush = with_list(&mut super::unit(facts()), NEXUS, &save_off, &write_cache_list(false));
+    assert!(matches!(flush, Verdict::Medium(plan) if plan.data_out() == 24));
+    let settle = save(&mut unit, &write_cache_list(false));
+    assert!(settle.persist && settle.waits_for.is_empty());
+    assert_eq!((settle.response.status, settle.response.data_out), (0x00, 24));
+    assert_eq!((page(&mut unit, 0, 0x08)[2], page(&mut unit, 3, 0x08)[2]), (0x00, 0x00));
+    assert_eq!(page(&mut unit, 2, 0x08)[2], 0x04);
+    unit.reset(Reset::LogicalUnit, None);
+    let _ = response(&mut unit, NEXUS, &[0; 6]);
+    assert_eq!(page(&mut unit, 0, 0x08)[2], 0x00);
+    // Not saved: another loss of power takes it back.
+    set_write_cache(&mut unit, true);
+    unit.seen();
+    let mut recovered = Unit::recover(facts(), crate::Profile::default(), &unit.persistent());
+    let _ = recovered.attach(super::peer(0));
+    let _ = response(&mut recovered, NEXUS, &[0; 6]);
+    assert_eq!(page(&mut recovered, 0, 0x08)[2], 0x00);
+    let mut successor = Unit::restore(facts(), crate::Profile::default(), &unit.state());
+    let _ = successor.attach(super::peer(0));
+    assert_eq!((page(&mut successor, 0, 0x08)[2], page(&mut successor, 3, 0x08)[2]), (0x04, 0x00));
+    // The same once more, and on again: nothing lies in a cache that has to be flushed.
+    let on = with_list(&mut unit, NEXUS, &save_off, &write_cache_list(true));
+    assert!(matches!(on, Verdict::Settle(_)));
+    let again = with_list(&mut unit, NEXUS, &save_off, &write_cache_list(true));
+    assert!(matches!(again, Verdict::Respond(good) if good.status == 0));
+    assert_eq!(unit.persistent(), Unit::new(facts(), crate::Profile::default()).persistent());
+}
+
+#[test]
+fn software_write_protection() {
+    let mut unit = unit(facts());
+    let mut list = vec![0; 4];
+    list.extend_from_slice(&CONTROL);
+    list[8] = 0x08;
+    assert!(matches!(select_6(&mut unit, NEXUS, &list), Verdict::Respond(good) if good.status == 0));
+    assert_eq!(data(&mut unit, &[0x1a, 0x08, 0x0a, 0, 255, 0])[2], 0x90);
+    assert_eq!(failure(&mut unit, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0]), (0x7, 0x27, 0x02));
+    assert_eq!(operations(&mut unit, &[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0]).len(), 1);
+    let mut successor = Unit::restore(facts(), crate::Profile::default(), &unit.state());
+    let _ = successor.attach(super::peer(0));
+    assert_eq!(failure(&mut successor, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0]), (0x7, 0x27, 0x02));
+    list[8] = 0x00;
+    assert!(matches!(select_6(&mut unit, NEXUS, &list), Verdict::Respond(good) if good.status == 0));
+    assert_eq!(operations(&mut unit, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0]).len(), 1);
 }
 
 #[test]
 fn pages_that_are_not_there() {
     let mut unit = unit(facts());
-    assert_eq!(failure(&mut unit, &[0x1a, 0, 0x02, 0, 255, 0]), (0x5, 0x24, 0x00));
+    assert_eq!(failure(&mut unit, &[0x1a, 0, 0x03, 0, 255, 0]), (0x5, 0x24, 0x00));
+    assert_eq!(failure(&mut unit, &[0x1a, 0, 0x3f, 0x01, 255, 0]), (0x5, 0x24, 0x00));
     assert_eq!(failure(&mut unit, &[0x1a, 0, 0x08, 0x01, 255, 0]), (0x5, 0x24, 0x00));
 }
 
@@ -208,7 +312,7 @@ fn select_points_at_what_is_wrong_and_changes_nothing() {
     let mut unit = unit(facts());
     // PF zero, SP.
     assert_eq!(failure(&mut unit, &[0x15, 0x00, 0, 0, 24, 0]), (0x5, 0x24, 0x00));
-    assert_eq!(failure(&mut unit, &[0x15, 0x11, 0, 0, 24, 0]), (0x5, 0x24, 0x00));
+    assert_eq!(failure(&mut unit, &[0x15, 0x12, 0, 0, 24, 0]), (0x5, 0x24, 0x00));
     assert_eq!(response(&mut unit, NEXUS, &[0x15, 0x10, 0, 0, 0, 0]).status, 0x00);
 
     // First a good change, then a page with a bit that cannot be changed: RCD of caching.
@@ -219,7 +323,7 @@ fn select_points_at_what_is_wrong_and_changes_nothing() {
     assert_eq!(&refusal.sense_data().unwrap()[12..], [0x26, 0x00, 0, 0x8c, 0x00, 27]);
     assert_eq!(page(&mut unit, 0, 0x08), CACHING);
 
-    for (at, value, byte) in [(4, 0x02, 4), (4, 0x48, 4), (5, 0x0a, 5), (1, 0x01, 1), (3, 0x04, 3)] {
+    for (at, value, byte) in [(4, 0x03, 4), (4, 0x48, 4), (5, 0x0a, 5), (1, 0x01, 1), (3, 0x04, 3)] {
         let mut list = write_cache_list(false);
         list[at] = value;
         let Verdict::Respond(refusal) = select_6(&mut unit, NEXUS, &list) else { panic!() };

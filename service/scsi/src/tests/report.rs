@@ -103,9 +103,9 @@ fn unmap_is_listed_only_where_it_works() {
 fn task_management_functions() {
     let mut unit = unit(facts());
     let plain = [0xa3, 0x0d, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0];
-    assert_eq!(data(&mut unit, &plain), [0xdc, 0x03, 0x00, 0x00]);
+    assert_eq!(data(&mut unit, &plain), [0xde, 0x07, 0x00, 0x00]);
     let extended = [0xa3, 0x0d, 0x80, 0, 0, 0, 0, 0, 0, 255, 0, 0];
-    assert_eq!(data(&mut unit, &extended), [0xdc, 0x03, 0, 0x0c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(data(&mut unit, &extended), [0xde, 0x07, 0, 0x0c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(failure(&mut unit, &[0xa3, 0x0d, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0]), (0x5, 0x24, 0x00));
 }
 

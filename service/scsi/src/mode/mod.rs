@@ -1,11 +1,14 @@
-//! Mode parameters (SPC-4, SBC-3): MODE SENSE and MODE SELECT.
+//! Mode parameters (SPC-5, SBC-4): MODE SENSE and MODE SELECT.
 //!
-//! Each page is made twice: its current values, and a mask of the bits that MODE SELECT may
-//! change. MODE SELECT takes a page if it differs from the current values in such bits alone, and
-//! nothing is changed before the whole list was found good.
+//! Each page (`pages`) is made twice: its values, and a mask of the bits that MODE SELECT may change.
+//! MODE SELECT takes a page if it differs from the current values in such bits alone, and nothing is
+//! changed before the whole list was found good.
 //!
-//! Values last until a reset; they are not saved (PS is zero), so asking for saved values is
-//! answered with SAVING PARAMETERS NOT SUPPORTED.
+//! Current values last until a reset, which brings the saved ones back; MODE SELECT with SP sets
+//! these, and answers when they are on stable storage. Pages with changeable values can be saved
+//! (PS).
+
+mod pages;
 
 use alloc::vec::Vec;
 use request::{Facts, Operation};
@@ -13,135 +16,66 @@ use request::{Facts, Operation};
 use crate::attention::Condition;
 use crate::execute::Call;
 use crate::plan::Plan;
+use crate::profile::Kind;
 use crate::sense::{Format, Sense};
-use crate::unit::{Response, Unit, Verdict};
+use crate::unit::{Response, Settle, Unit, Verdict};
+use pages::{Bytes, PAGES, Page};
+
+pub(crate) use pages::threshold_exponent;
 
 /// What an initiator may change; the default is all false.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Values {
     pub write_cache_off: bool,
     pub descriptor_sense: bool,
+    /// SWP.
+    pub write_protect: bool,
 }
+
+const WRITE_CACHE_OFF: u8 = 1 << 0;
+const DESCRIPTOR_SENSE: u8 = 1 << 1;
+const WRITE_PROTECT: u8 = 1 << 2;
 
 impl Values {
     pub fn format(self) -> Format {
         if self.descriptor_sense { Format::Descriptor } else { Format::Fixed }
     }
+
+    /// As they are stored.
+    pub fn to_bits(self) -> u8 {
+        let mut bits = 0;
+        for (set, bit) in [
+            (self.write_cache_off, WRITE_CACHE_OFF),
+            (self.descriptor_sense, DESCRIPTOR_SENSE),
+            (self.write_protect, WRITE_PROTECT),
+        ] {
+            if set {
+                bits |= bit;
+            }
+        }
+        bits
+    }
+
+    pub fn of_bits(bits: u8) -> Values {
+        Values {
+            write_cache_off: bits & WRITE_CACHE_OFF != 0,
+            descriptor_sense: bits & DESCRIPTOR_SENSE != 0,
+            write_protect: bits & WRITE_PROTECT != 0,
+        }
+    }
 }
-
-/// The longest page: caching.
-const PAGE_MAX_BYTES: usize = 20;
-
-struct Page {
-    code: u8,
-    len: usize,
-    /// The whole page with its two-byte header.
-    current: fn(&Facts, Values) -> [u8; PAGE_MAX_BYTES],
-    /// Bits that MODE SELECT may change.
-    changeable: fn(&Facts) -> [u8; PAGE_MAX_BYTES],
-    /// Takes over the changeable bits of a page that was found good.
-    apply: fn(&mut Values, &[u8]),
-}
-
-/// Ascending by page code.
-static PAGES: [Page; 4] = [
-    Page { code: 0x01, len: 12, current: error_recovery, changeable: nothing, apply: ignore },
-    Page { code: 0x08, len: 20, current: caching, changeable: caching_changeable, apply: caching_apply },
-    Page { code: 0x0a, len: 12, current: control, changeable: control_changeable, apply: control_apply },
-    Page { code: 0x1c, len: 12, current: informational_exceptions, changeable: nothing, apply: ignore },
-];
 
 /// The page code that means all pages, and the subpage code that means all subpages.
 const ALL_PAGES: u8 = 0x3f;
 const ALL_SUBPAGES: u8 = 0xff;
 
-fn header(code: u8, len: usize) -> [u8; PAGE_MAX_BYTES] {
-    let mut page = [0; PAGE_MAX_BYTES];
-    page[0] = code;
-    page[1] = (len - 2) as u8; // PAGE LENGTH; no page is longer than PAGE_MAX_BYTES
-    page
-}
-
-fn nothing(_: &Facts) -> [u8; PAGE_MAX_BYTES] {
-    [0; PAGE_MAX_BYTES]
-}
-
-fn ignore(_: &mut Values, _: &[u8]) {}
-
-/// Read-write error recovery, SBC-3: no recovery by this unit, no retries to set.
-fn error_recovery(_: &Facts, _: Values) -> [u8; PAGE_MAX_BYTES] {
-    header(0x01, 12)
-}
-
-/// WCE of the caching page, byte 2.
-const WCE: u8 = 0x04;
-
-/// Caching, SBC-3.
-fn caching(facts: &Facts, values: Values) -> [u8; PAGE_MAX_BYTES] {
-    let mut page = header(0x08, 20);
-    if facts.write_cache && !values.write_cache_off {
-        page[2] |= WCE;
-    }
-    page
-}
-
-/// A unit without a volatile cache cannot be told to have one.
-fn caching_changeable(facts: &Facts) -> [u8; PAGE_MAX_BYTES] {
-    let mut mask = [0; PAGE_MAX_BYTES];
-    if facts.write_cache {
-        mask[2] = WCE;
-    }
-    mask
-}
-
-fn caching_apply(values: &mut Values, page: &[u8]) {
-    values.write_cache_off = page[2] & WCE == 0;
-}
-
-/// D_SENSE of the control page, byte 2.
-const D_SENSE: u8 = 0x04;
-
-/// Control, SPC-4: GLTSD (there are no log parameters to save), QUEUE ALGORITHM MODIFIER
-/// unrestricted (commands end in any order), BUSY TIMEOUT PERIOD unlimited.
-fn control(_: &Facts, values: Values) -> [u8; PAGE_MAX_BYTES] {
-    let mut page = header(0x0a, 12);
-    page[2] = 0x02;
-    if values.descriptor_sense {
-        page[2] |= D_SENSE;
-    }
-    page[3] = 0x10;
-    page[8..10].copy_from_slice(&[0xff, 0xff]);
-    page
-}
-
-fn control_changeable(_: &Facts) -> [u8; PAGE_MAX_BYTES] {
-    let mut mask = [0; PAGE_MAX_BYTES];
-    mask[2] = D_SENSE;
-    mask
-}
-
-fn control_apply(values: &mut Values, page: &[u8]) {
-    values.descriptor_sense = page[2] & D_SENSE != 0;
-}
-
-/// Informational exceptions control, SPC-4: DEXCPT, there are no informational exceptions to
-/// report.
-fn informational_exceptions(_: &Facts, _: Values) -> [u8; PAGE_MAX_BYTES] {
-    let mut page = header(0x1c, 12);
-    page[2] = 0x08;
-    page
-}
-
-/// Which values of the pages are asked for: PC, SPC-4.
-fn page_values(page: &Page, unit: &Unit, control: u8) -> [u8; PAGE_MAX_BYTES] {
+/// Which values of the pages are asked for: PC, SPC-5.
+fn page_values(page: &Page, unit: &Unit, control: u8) -> Bytes {
     match control {
-        1 => {
-            let mut mask = (page.changeable)(&unit.facts);
-            mask[..2].copy_from_slice(&header(page.code, page.len)[..2]);
-            mask
-        }
-        2 => (page.current)(&unit.facts, Values::default()),
-        _ => (page.current)(&unit.facts, unit.values),
+        1 => page.mask(unit),
+        2 => page.bytes(unit, Values::default()),
+        3 => page.bytes(unit, unit.saved),
+        _ => page.bytes(unit, unit.values),
     }
 }
 
@@ -176,17 +110,15 @@ fn mode_sense(
     let control = call.cdb.byte(2) >> 6;
     let code = call.cdb.byte(2) & 0x3f;
     let subpage = call.cdb.byte(3);
-    if control == 3 {
-        return Err(Sense::SAVING_PARAMETERS_NOT_SUPPORTED);
-    }
-    if subpage != 0 && subpage != ALL_SUBPAGES {
-        return Err(Sense::cdb_byte(3));
-    }
-    let mut data = Vec::with_capacity(96);
+    let is_disk = unit.profile.kind == Kind::Disk;
+    let mut data = Vec::with_capacity(256);
     data.resize(shape.header, 0);
-    // WP, and DPOFUA: FUA is honoured and DPO accepted (SBC-3).
-    data[shape.device_specific] = if unit.facts.read_only { 0x90 } else { 0x10 };
-    if !disable_block_descriptors {
+    if is_disk {
+        // WP, and DPOFUA: FUA is honoured and DPO accepted (SBC-4). Of a CD the byte is reserved.
+        data[shape.device_specific] = if unit.is_write_protected() { 0x90 } else { 0x10 };
+    }
+    // MMC-6: CD and DVD devices have no block descriptors.
+    if !disable_block_descriptors && is_disk {
         let descriptor = block_descriptor(&unit.facts, long_lba);
         data.extend_from_slice(&descriptor);
         data[shape.header - 1] = descriptor.len() as u8; // 8 or 16
@@ -194,17 +126,25 @@ fn mode_sense(
             data[4] = 0x01; // LONGLBA
         }
     }
+    if code == ALL_PAGES && subpage != 0 && subpage != ALL_SUBPAGES {
+        return Err(Sense::cdb_byte(3));
+    }
+    let pages = PAGES.iter().filter(|page| (page.has)(unit) && (code == ALL_PAGES || code == page.code));
+    let mut known = false;
     let mut found = false;
-    for page in PAGES.iter().filter(|page| code == ALL_PAGES || code == page.code) {
-        data.extend_from_slice(&page_values(page, unit, control)[..page.len]);
-        found = true;
+    for page in pages {
+        known = true;
+        if subpage == ALL_SUBPAGES || subpage == page.subpage {
+            data.extend_from_slice(&page_values(page, unit, control)[..page.len]);
+            found = true;
+        }
     }
     if !found {
-        return Err(Sense::cdb_bit(2, 5));
+        return Err(if known { Sense::cdb_byte(3) } else { Sense::cdb_bit(2, 5) });
     }
     // MODE DATA LENGTH does not count itself.
     if shape.header == SHAPE_6.header {
-        data[0] = (data.len() - 1) as u8; // all pages and a descriptor are 68 bytes
+        data[0] = (data.len() - 1) as u8; // all subpages and a descriptor are 208 bytes
     } else {
         let length = (data.len() - 2) as u16;
         data[..2].copy_from_slice(&length.to_be_bytes());
@@ -250,19 +190,30 @@ fn mode_select(unit: &mut Unit, call: &mut Call<'_>, shape: &Shape, length: usiz
     let Some(list) = call.parameters else { return Ok(Verdict::Parameters(length)) };
     let list = list.get(..length).ok_or(Sense::PARAMETER_LIST_LENGTH_ERROR)?;
     let values = check_list(unit, shape, list)?;
-    let data_out = length as u64;
-    if values == unit.values {
-        return Ok(Verdict::Respond(Response { data_out, ..Response::GOOD }));
-    }
+    let response = Response { data_out: length as u64, ..Response::GOOD };
+    let saves = call.cdb.bit(1, 0); // SP
     let was_caching = unit.caches_writes();
-    unit.values = values;
-    unit.attend_all(Condition::MODE, Some(call.nexus));
-    unit.dirty = true;
-    if was_caching && !unit.caches_writes() {
-        // What lies in the cache was written by the old rule; now it has to be durable.
-        return Ok(Verdict::Medium(Plan::one(Operation::Flush).with_data_out(data_out)));
+    if values != unit.values {
+        unit.values = values;
+        unit.attend_all(Condition::MODE, Some(call.nexus));
+        unit.dirty = true;
     }
-    Ok(Verdict::Respond(Response { data_out, ..Response::GOOD }))
+    // What lies in the cache was written by the old rule; now it has to be durable.
+    let flush = was_caching && !unit.caches_writes();
+    if saves && unit.saved != values {
+        unit.saved = values;
+        unit.dirty = true;
+        let settle = Settle { response, waits_for: Vec::new(), persist: true };
+        return Ok(if flush {
+            Verdict::Medium(Plan::one(Operation::Flush).with_data_out(response.data_out).then(settle))
+        } else {
+            Verdict::Settle(settle)
+        });
+    }
+    if flush {
+        return Ok(Verdict::Medium(Plan::one(Operation::Flush).with_data_out(response.data_out)));
+    }
+    Ok(Verdict::Respond(response))
 }
 
 /// The values that the list asks for, if every part of it is allowed.
@@ -280,6 +231,9 @@ fn check_list(unit: &Unit, shape: &Shape, list: &[u8]) -> Result<Values, Sense> 
     };
     let mut at = shape.header;
     if descriptor_length != 0 {
+        if unit.profile.kind != Kind::Disk {
+            return Err(Sense::parameter_byte((shape.header - 1) as u16));
+        }
         let current = block_descriptor(&unit.facts, long_lba);
         if descriptor_length != current.len() {
             return Err(Sense::parameter_byte((shape.header - 1) as u16));
@@ -291,20 +245,30 @@ fn check_list(unit: &Unit, shape: &Shape, list: &[u8]) -> Result<Values, Sense> 
     let mut values = unit.values;
     while at < list.len() {
         let rest = &list[at..];
+        // PS (bit 7) is reserved in a MODE SELECT, and some initiators send back what they read.
         let code = rest[0] & 0x3f;
-        // SPF: no subpages here. PS (bit 7) is reserved in a MODE SELECT, and some initiators send
-        // back what they read.
-        if rest[0] & 0x40 != 0 {
-            return Err(Sense::parameter_bit(at as u16, 6));
+        let subpage = match rest[0] & 0x40 {
+            0 => 0,
+            _ => *rest.get(1).ok_or(Sense::PARAMETER_LIST_LENGTH_ERROR)?,
+        };
+        let mut pages = PAGES.iter().filter(|page| page.code == code && (page.has)(unit)).peekable();
+        if pages.peek().is_none() {
+            return Err(Sense::parameter_bit(at as u16, 5));
         }
-        let page = PAGES.iter().find(|page| page.code == code).ok_or(Sense::parameter_bit(at as u16, 5))?;
+        // SPF, with a subpage code: none of this page.
+        let page = match pages.find(|page| page.subpage == subpage && (rest[0] & 0x40 != 0) == (subpage != 0))
+        {
+            Some(page) => page,
+            None => return Err(Sense::parameter_bit(at as u16, 6)),
+        };
         let asked = rest.get(..page.len).ok_or(Sense::PARAMETER_LIST_LENGTH_ERROR)?;
-        if usize::from(asked[1]) != page.len - 2 {
-            return Err(Sense::parameter_byte((at + 1) as u16));
+        let current = page.bytes(unit, unit.values);
+        let body = page.body();
+        if let Some(wrong) = (1..body).find(|byte| asked[*byte] != current[*byte]) {
+            return Err(Sense::parameter_byte((at + wrong) as u16));
         }
-        let current = (page.current)(&unit.facts, unit.values);
-        let changeable = (page.changeable)(&unit.facts);
-        for (offset, byte) in asked.iter().enumerate().skip(2) {
+        let changeable = page.mask(unit);
+        for (offset, byte) in asked.iter().enumerate().skip(body) {
             let wrong = (byte ^ current[offset]) & !changeable[offset];
             if wrong != 0 {
                 // The list is shorter than 65,536 bytes.
