@@ -199,7 +199,7 @@ pub(crate) fn set(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict, Sense
     if length == 0 {
         return Ok(Verdict::Respond(Response::GOOD));
     }
-    if length > LIST_MAX_BYTES || length < 4 || length % 4 != 0 {
+    if !(4..=LIST_MAX_BYTES).contains(&length) || !length.is_multiple_of(4) {
         return Err(Sense::PARAMETER_LIST_LENGTH_ERROR);
     }
     let length = length as usize;

@@ -176,7 +176,8 @@ fn has_threshold(unit: &Unit) -> bool {
 /// Logical block provisioning, SBC-4: one descriptor, of the soft threshold that the owner set.
 fn provisioning(unit: &Unit, _: Values, page: &mut Bytes) {
     let percent = u64::from(unit.profile.thin_threshold_percent.unwrap_or(100)).min(100);
-    let count = u128::from(unit.facts.blocks.0) * u128::from(percent) / 100 >> threshold_exponent(unit);
+    let blocks = u128::from(unit.facts.blocks.0) * u128::from(percent) / 100;
+    let count = blocks >> threshold_exponent(unit);
     // ENABLED, THRESHOLD TYPE soft, THRESHOLD ARMING increasing; THRESHOLD RESOURCE: used LBA mapping.
     page[16] = 0x81;
     page[17] = 0x02;
