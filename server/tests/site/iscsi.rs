@@ -114,6 +114,7 @@ fn reads_writes_and_every_way_of_data() {
         initial_r2t: true,
         immediate_data: false,
         max_burst_length: 8192,
+        first_burst_length: 4096,
         max_recv_data_segment_length: 4096,
         max_outstanding_r2t: 3,
         isid: isid(2),
@@ -305,6 +306,7 @@ fn a_session_with_digests_and_small_bursts_survives() {
         options.initial_r2t = true;
         options.immediate_data = false;
         options.max_burst_length = 4096;
+        options.first_burst_length = 4096;
         options.max_recv_data_segment_length = 2048;
         options.max_outstanding_r2t = 2;
     });

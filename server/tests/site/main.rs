@@ -10,5 +10,6 @@ mod daemon;
 mod full_store;
 mod handshake;
 mod hostile;
+mod iscsi;
 mod quarantine;
 mod truncated;

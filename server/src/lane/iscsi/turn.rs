@@ -79,6 +79,8 @@ impl Lane {
             }
         }
         self.iscsi.activate(index, self.now);
+        // The event may be that the socket has room for what waits to be sent.
+        self.iscsi.touch(index);
     }
 
     /// Every active session, once.
