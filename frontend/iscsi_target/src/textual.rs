@@ -9,12 +9,12 @@ use crate::bits::{RESERVED_TAG, flag};
 use crate::codec::{Decoder, Encoder};
 use crate::config::{Access, Directory, Target};
 use crate::fault::Fault;
-use crate::keys::Key;
+use crate::keys::{self, Key, is_name};
 use crate::layout::COLD_MAX_BYTES;
 use crate::limits::{Limits, TEXT_MAX_BYTES, TEXT_REQUESTS_MAX};
 use crate::negotiate::{Negotiation, Phase};
 use crate::pdu::Header;
-use crate::text::Text;
+use crate::text::{self, Text};
 
 /// The longest list of targets that is given; what is behind it must be asked for by name.
 const ANSWER_MAX_BYTES: usize = COLD_MAX_BYTES / 2;
@@ -116,10 +116,21 @@ impl Texts {
         }
         let came = core::mem::take(&mut self.came);
         let mut answer = Text::default();
+        // Nothing here that any standard knows, nor somebody's own key: this is no negotiation, and
+        // is refused as a whole. (Among other keys, each is answered by itself.)
+        let is_strange =
+            |name: &str| keys::find(name).is_none() && !name.starts_with("X-") && !name.starts_with("X#");
+        let mut pairs = text::pairs(&came.0)?.into_iter().map(|(name, _)| is_strange(name)).peekable();
+        if pairs.peek().is_some() && pairs.all(|strange| strange) {
+            return Err(Fault::TextMalformed);
+        }
         // On a copy: a text with a fault in it changes nothing.
         let mut changed = *negotiation;
         for (key, value) in changed.take(Phase::FullFeature, scene.limits, &came.0, &mut answer)? {
             if key == Key::SendTargets {
+                if !matches!(value, "All" | "") && !is_name(value) {
+                    return Err(Fault::BadValue);
+                }
                 send_targets(value, scene, changed.discovery, &mut answer);
             }
         }
@@ -180,10 +191,11 @@ fn send_targets(value: &str, scene: &Scene<'_>, discovery: bool, answer: &mut Te
                 list(target, scene, answer);
             }
         }
-        "All" => answer.put("SendTargets", "Reject"),
         "" if discovery => answer.put("SendTargets", "Reject"),
         name => {
-            let name = if name.is_empty() { scene.target } else { name };
+            // All that a session with a target may know of is this target (appendix C wants nothing
+            // said of others); initiators that ask for all get that.
+            let name = if matches!(name, "" | "All") { scene.target } else { name };
             // Other targets than its own are for discovery sessions.
             if !discovery && !name.eq_ignore_ascii_case(scene.target) {
                 return;

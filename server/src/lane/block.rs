@@ -414,7 +414,7 @@ impl Lane {
 fn answer(task: &virtio_scsi::Task, memory: &Memory, chain: &Chain, ended: &Ended) -> u32 {
     let (response, data_in) = match ended {
         Ended::Response { response, data_in } => (response, *data_in),
-        Ended::Overrun => return task.finish(memory, chain, &Answer::failure(response::OVERRUN), 0),
+        Ended::Overrun { .. } => return task.finish(memory, chain, &Answer::failure(response::OVERRUN), 0),
         Ended::Aborted => return task.finish(memory, chain, &Answer::failure(response::ABORTED), 0),
         Ended::Gone => return task.finish(memory, chain, &Answer::failure(response::BAD_TARGET), 0),
     };

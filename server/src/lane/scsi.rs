@@ -109,8 +109,8 @@ pub struct Machine {
 pub enum Ended {
     /// `data_in`: bytes at the head of its data-in buffer.
     Response { response: Response, data_in: u64 },
-    /// Its initiator offered less room than the command moves; nothing was done.
-    Overrun,
+    /// Its initiator offered less room than the command moves, which is so much; nothing was done.
+    Overrun { moves: u64 },
     /// By its own nexus, which wants no status.
     Aborted,
     /// Its unit went away.
@@ -227,7 +227,7 @@ impl Lane {
                     let (data_in, data_out) = (plan.data_in(), plan.data_out());
                     if !self.make_room(tag, data_in, data_out) {
                         self.leave_unit(tag);
-                        self.end_scsi(tag, Ended::Overrun);
+                        self.end_scsi(tag, Ended::Overrun { moves: data_in.max(data_out) });
                         return;
                     }
                     self.set_stage(tag, Stage::Plan { plan, data_in, data_out });

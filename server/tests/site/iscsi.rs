@@ -145,10 +145,8 @@ fn discovery_names_what_an_initiator_may_use() {
     assert_eq!(found[0].name, IQN);
     assert_eq!(found[0].portals.len(), 1);
     assert_eq!(found[0].portals[0].0, portal);
-    let somebody = Options {
-        initiator_name: "iqn.2026-11.org.example:somebody".into(),
-        ..Options::discovery(&portal)
-    };
+    let somebody =
+        Options { initiator_name: "iqn.2026-11.org.example:somebody".into(), ..Options::discovery(&portal) };
     assert_eq!(Initiator::discover(&somebody).unwrap().len(), 2);
     // RFC 7143 11.13.5: 0203h not found; 0202h not allowed.
     let stranger = Options { target_name: Some("iqn.2026-11.org.example:none".into()), ..options(&portal) };
@@ -324,8 +322,11 @@ fn a_login_goes_on_after_a_death_between_its_messages() {
         pdu
     };
     // Security negotiation, stays there: CSG 0, no transit.
-    wire.send(&login(0x00, &[("InitiatorName", ME), ("TargetName", IQN), ("SessionType", "Normal"), ("AuthMethod", "None")]))
-        .unwrap();
+    wire.send(&login(
+        0x00,
+        &[("InitiatorName", ME), ("TargetName", IQN), ("SessionType", "Normal"), ("AuthMethod", "None")],
+    ))
+    .unwrap();
     let answer = wire.receive().unwrap();
     assert_eq!((answer.opcode(), answer.half(36)), (response::LOGIN, 0));
     daemon.replace_worker(Signal::KILL);

@@ -68,8 +68,22 @@ fn a_normal_session_hears_of_its_own_target() {
     rig.log_in(&[]);
     assert_eq!(ask(&mut rig, b"SendTargets=\0").1, BACKUP.as_bytes());
     assert_eq!(ask(&mut rig, format!("SendTargets={TARGET}\0").as_bytes()).1, BACKUP.as_bytes());
-    assert_eq!(ask(&mut rig, b"SendTargets=All\0").1, b"SendTargets=Reject\0");
+    // Others are not for it, whatever it asks for.
+    assert_eq!(ask(&mut rig, b"SendTargets=All\0").1, BACKUP.as_bytes());
     assert_eq!(ask(&mut rig, b"SendTargets=iqn.2026-11.org.example:other\0").1, b"");
+}
+
+#[test]
+fn a_text_that_asks_for_nothing_known_is_rejected() {
+    let mut rig = Rig::with(limits(), several());
+    rig.log_in(&[]);
+    for text in ["SendTargetsPlease=All\0", "SendTargets=Alle\0", "SendTargets=A\0", "sENDtARGETS=aLL\0"] {
+        let (header, _) = ask(&mut rig, text.as_bytes());
+        // Reject (3Fh), reason 0Bh: negotiation reset.
+        assert_eq!((header.opcode(), header.0[2]), (0x3f, 0x0b), "{text}");
+    }
+    // Somebody's own key is answered.
+    assert_eq!(ask(&mut rig, b"X-org.example.key=7\0").1, b"X-org.example.key=NotUnderstood\0");
 }
 
 #[test]

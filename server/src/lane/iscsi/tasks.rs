@@ -118,16 +118,19 @@ impl Lane {
         let Some(session) = self.iscsi.session(connection) else { return };
         let task = Tag(task);
         session.set_begun(task, false);
-        let refused = |sense| Response {
+        let refused = |sense, moves| Response {
             status: scsi::status::CHECK_CONDITION,
             sense: Some(sense),
             format: Format::Fixed,
-            data_out: 0,
+            data_out: moves,
         };
         let (response, data_in) = match ended {
             Ended::Response { response, data_in } => (*response, *data_in),
-            Ended::Overrun => (refused(Sense::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT), 0),
-            Ended::Gone => (refused(Sense::LOGICAL_UNIT_NOT_SUPPORTED), 0),
+            // What did not fit is told as a residual.
+            Ended::Overrun { moves } => {
+                (refused(Sense::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT, *moves), 0)
+            }
+            Ended::Gone => (refused(Sense::LOGICAL_UNIT_NOT_SUPPORTED, 0), 0),
             Ended::Aborted => {
                 session.link.drop_task(task);
                 self.iscsi.touch(connection);
