@@ -430,7 +430,9 @@ impl Login<'_> {
             target_authenticated: self.target_authenticated,
             answers: std::mem::take(&mut self.answers),
         };
-        if negotiated.first_burst_length > negotiated.max_burst_length {
+        // RFC 7143 13.14: it means nothing where no unsolicited data may be sent.
+        let unsolicited = negotiated.immediate_data || !negotiated.initial_r2t;
+        if unsolicited && negotiated.first_burst_length > negotiated.max_burst_length {
             return wrong("FirstBurstLength is above MaxBurstLength");
         }
         self.wire.header_digest = negotiated.header_digest;
