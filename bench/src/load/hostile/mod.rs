@@ -91,14 +91,14 @@ impl<'a> Hostile<'a> {
         Ok(())
     }
 
-    /// Sends, and takes what answers come at once. False: the connection has ended.
+    /// Sends, and now and then takes what answers come at once. False: the connection has ended.
     fn send(&mut self, wire: &mut Wire, bytes: &[u8]) -> bool {
         self.figures.bytes += bytes.len() as u64;
         if wire.send_bytes(bytes).is_err() {
             self.figures.closed_by_target += 1;
             return false;
         }
-        self.glance(wire)
+        !self.mutator.one_in(4) || self.glance(wire)
     }
 
     fn glance(&mut self, wire: &mut Wire) -> bool {
