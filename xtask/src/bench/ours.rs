@@ -50,6 +50,9 @@ impl Server {
             text(&home.join("state")),
             "--config".into(),
             text(&config),
+            // Another daemon of this host has the usual one.
+            "--api".into(),
+            text(&home.join("api.sock")),
         ];
         let daemon = machine.daemon("standpipe", &words)?;
         Ok(Server { daemon, sockets })
