@@ -82,6 +82,26 @@ pub enum Kind {
     Cdrom,
 }
 
+/// An address that the iSCSI target listens at.
+#[derive(Debug, Clone)]
+pub struct Portal {
+    pub name: String,
+    pub listen: String,
+}
+
+/// An iSCSI target for one initiator, with CHAP both ways.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub iqn: String,
+    pub initiator: String,
+    /// Portals, with the state that they have for the initiator.
+    pub portals: Vec<(String, &'static str)>,
+    pub luns: Vec<String>,
+    /// User names, and files with their secrets.
+    pub chap: (String, PathBuf),
+    pub mutual: (String, PathBuf),
+}
+
 #[derive(Debug, Clone, Default)]
 pub struct Site {
     pub lanes: Option<u32>,
@@ -90,6 +110,8 @@ pub struct Site {
     pub volumes: Vec<Volume>,
     pub networks: Vec<Network>,
     pub vms: Vec<Vm>,
+    pub portals: Vec<Portal>,
+    pub target: Option<Target>,
 }
 
 pub const MIB: u64 = 1 << 20;
@@ -206,6 +228,24 @@ impl Site {
             if let Some(tap) = &network.tap {
                 line(format_args!("[network.{}.uplink.host]\ntap = {tap:?}\n", network.name));
             }
+        }
+        for portal in &self.portals {
+            line(format_args!("[portal.{}]\nlisten = {:?}\n", portal.name, portal.listen));
+        }
+        if let Some(target) = &self.target {
+            let portals: Vec<String> =
+                target.portals.iter().map(|(name, state)| format!("{name} = {state:?}")).collect();
+            line(format_args!(
+                "[target.store]\niqn = {:?}\nportals = {{ {} }}\nluns = {:?}\n\n[[target.store.allow]]\ninitiator = {:?}",
+                target.iqn,
+                portals.join(", "),
+                target.luns,
+                target.initiator
+            ));
+            for (key, (user, file)) in [("chap", &target.chap), ("mutual", &target.mutual)] {
+                line(format_args!("{key} = {{ user = {user:?}, secret_file = {file:?} }}"));
+            }
+            line(format_args!(""));
         }
         for vm in &self.vms {
             for slot in &vm.slots {

@@ -24,6 +24,23 @@ impl HostSide {
         Ok(HostSide { tap, third })
     }
 
+    /// Another network, with a device of its own.
+    pub fn beside(&self, prefix: &str) -> Result<HostSide> {
+        let mut other = HostSide::new(prefix)?;
+        if other.third == self.third {
+            let routes = ip(&["-4", "route", "show", "table", "all"])?;
+            other.third = (self.third + 1..=254u8)
+                .find(|third| !routes.contains(&format!("10.213.{third}.")))
+                .during("all networks of 10.213.0.0/16 are in use on this host")?;
+        }
+        Ok(other)
+    }
+
+    /// Plugs the cable in, or pulls it: the device passes nothing while it is down.
+    pub fn up(&self, up: bool) -> Result<()> {
+        ip(&["link", "set", &self.tap, if up { "up" } else { "down" }]).map(drop)
+    }
+
     pub fn address(&self) -> String {
         format!("10.213.{}.1", self.third)
     }

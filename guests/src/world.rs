@@ -138,7 +138,17 @@ impl World {
                     );
                 }
                 Device::Nic { network, mac, .. } => {
-                    let mtu = self.site.networks.iter().find(|n| n.name == *network).map_or(1500, |n| n.mtu);
+                    let found = self.site.networks.iter().find(|n| n.name == *network);
+                    let found = found.during(format!("the site has no network {network}"))?;
+                    let mtu = found.mtu;
+                    if let Some(tap) = &found.tap {
+                        add("-netdev", format!("tap,id={},ifname={tap},script=no,downscript=no", slot.name));
+                        add(
+                            "-device",
+                            format!("virtio-net-pci,netdev={},mac={mac},host_mtu={mtu}", slot.name),
+                        );
+                        continue;
+                    }
                     let first = self.site.vms.first().is_some_and(|v| v.name == name);
                     let role = if first { "server=on" } else { "server=off,reconnect-ms=100" };
                     let cable = self.scratch.sockets.join(format!("{network}.cable"));

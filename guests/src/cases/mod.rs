@@ -3,6 +3,7 @@
 
 mod cdrom;
 mod disk;
+mod initiator;
 mod life;
 mod multi;
 mod net;
@@ -10,6 +11,7 @@ mod reserve;
 mod shared;
 mod space;
 mod suite;
+mod tools;
 
 pub(crate) use net::{OTHER, address, reach, two_guests as reach_two};
 
@@ -83,6 +85,16 @@ pub const ALL: &[Case] = &[
         "a guest's firmware boots from a CD, which is its root: as an installer starts",
         cdrom::boot,
     ),
+    own(
+        "scsi-tools",
+        "sg3_utils, sdparm, ddpt and lsscsi: what the disk is, every command of its, copies, modes, erasing",
+        tools::scsi,
+    ),
+    case(
+        "scsi-volumes",
+        "LVM, mdraid, XFS, blkdiscard, fstrim, wipefs on disks of 512n, 512e and 4Kn",
+        tools::volumes,
+    ),
     own("scsi-suite", "libiscsi's conformance suite in a guest, skips counted apart", suite::suite),
     case("shared-disk", "two guests write one disk; COMPARE AND WRITE loses no update", shared::data),
     case(
@@ -96,6 +108,11 @@ pub const ALL: &[Case] = &[
         shared::clusters,
     ),
     own("reservations-kept", "reservations over kills of the worker, and over power cuts", shared::outlive),
+    case(
+        "iscsi-initiator",
+        "open-iscsi and multipathd in a guest: CHAP both ways, digests, two portals, each cut under verified load",
+        initiator::initiator,
+    ),
     case("driver-reload", "each driver is unbound and bound again while others work", life::driver_reload),
     case("queue-reset", "SCSI task management resets and NIC ring changes under load", life::queue_reset),
     case("guest-reboot", "the guest reboots in the middle of writes; the next boot works", life::reboot),

@@ -102,14 +102,23 @@ pub fn suite(bench: &Bench) -> Result<String> {
     })?;
     let guest = world.boot("web1")?;
     let worker = world.worker()?;
+    // The generic devices are numbered as they are found: controller by controller, LUN by LUN.
+    let generic = guest.check("lsscsi -g | grep -v nvme | awk '{ print $1, $NF }'")?;
+    let device = |address: &str| {
+        let line = generic.lines().find(|line| line.starts_with(address));
+        line.and_then(|line| line.split_once(' '))
+            .map(|(_, device)| device.to_string())
+            .during(format!("the guest has no device {address}: {generic}"))
+    };
+    let (plain, removable, sealed) = (device("[0:0:0:0]")?, device("[0:0:0:1]")?, device("[0:0:0:2]")?);
     let list = guest.check("iscsi-test-cu -l 2>/dev/null | sed -n 's/^SCSI\\.//p'")?;
     let suites: Vec<&str> = list.lines().filter(|line| !line.contains('.') && !line.is_empty()).collect();
     let tests: Vec<&str> = list.lines().filter(|line| line.contains('.')).collect();
     ensure!(suites.len() > 40 && tests.len() > 150, "the suite lists {suites:?}");
-    let devices = if ours { "/dev/sg0 /dev/sg3" } else { "/dev/sg0" };
-    let mut runs: Vec<(&str, &str)> = suites.iter().map(|suite| (*suite, devices)).collect();
-    runs.extend(ON_REMOVABLE.iter().map(|suite| (*suite, "/dev/sg1")));
-    runs.extend(ON_READ_ONLY.iter().map(|suite| (*suite, "/dev/sg2")));
+    let both = if ours { format!("{plain} {}", device("[1:0:0:0]")?) } else { plain };
+    let mut runs: Vec<(&str, &str)> = suites.iter().map(|suite| (*suite, both.as_str())).collect();
+    runs.extend(ON_REMOVABLE.iter().map(|suite| (*suite, removable.as_str())));
+    runs.extend(ON_READ_ONLY.iter().map(|suite| (*suite, sealed.as_str())));
 
     let mut results: BTreeMap<String, (Verdict, String)> = BTreeMap::new();
     for (suite, devices) in runs {
