@@ -73,7 +73,8 @@ fn standard_of(unit: &Unit, nexus: Nexus) -> [u8; STANDARD_BYTES] {
         data[1] = 0x80; // RMB
     }
     if !unit.ports().is_empty() {
-        data[5] |= 0x30; // TPGS: implicit and explicit
+        // TPGS: implicit, and of a disk explicit too.
+        data[5] |= if unit.profile.kind == Kind::Disk { 0x30 } else { 0x10 };
     }
     if rows::with_opcode(EXTENDED_COPY, unit).next().is_some() {
         data[5] |= 0x08; // 3PC

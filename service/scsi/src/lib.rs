@@ -57,6 +57,7 @@ mod journal;
 mod limits;
 mod manage;
 mod medium;
+mod mmc;
 mod mode;
 mod nexus;
 mod nexus_table;

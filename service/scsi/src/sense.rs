@@ -133,6 +133,8 @@ conditions! {
     INVALID_MESSAGE_ERROR = IllegalRequest, 0x49, 0x00;
     COMMAND_SEQUENCE_ERROR = IllegalRequest, 0x2c, 0x00;
     COMMANDS_CLEARED_BY_ANOTHER_INITIATOR = UnitAttention, 0x2f, 0x00;
+    INCOMPATIBLE_FORMAT = IllegalRequest, 0x30, 0x02;
+    ILLEGAL_MODE_FOR_THIS_TRACK = IllegalRequest, 0x64, 0x00;
     MEDIUM_FORMAT_CORRUPTED = MediumError, 0x31, 0x00;
     FORMAT_COMMAND_FAILED = MediumError, 0x31, 0x01;
     SANITIZE_COMMAND_FAILED = MediumError, 0x31, 0x03;

@@ -10,6 +10,7 @@ const WRITE: Row = Row {
     needs_start: true,
     writes: true,
     access: Access::Write,
+    on: On::Disk,
     decode: medium::write,
     ..ROW
 };
@@ -39,6 +40,7 @@ const SPACE: Row = Row {
     writes: true,
     timeout_seconds: 120,
     access: Access::Write,
+    on: On::Disk,
     decode: provisioning::unmap,
     ..ROW
 };

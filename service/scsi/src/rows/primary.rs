@@ -1,6 +1,6 @@
 //! Commands of SPC: what the unit is, how it is set, and its state.
 
-use super::{ASK, DataPhase, F, R, ROW, Row};
+use super::{ASK, DataPhase, F, On, R, ROW, Row};
 use crate::reservation::Access;
 use crate::{alua, identifying, inquiry, mode, primary, removable, report, timestamp};
 
@@ -157,6 +157,8 @@ pub(super) const ROWS: [Row; 18] = [
         data: DataPhase::Out,
         decode: identifying::set,
         access: Access::Write,
+        // MMC has REPORT KEY there.
+        on: On::Disk,
         ..ROW
     },
     Row {
@@ -170,6 +172,8 @@ pub(super) const ROWS: [Row; 18] = [
         while_erasing: true,
         decode: alua::set,
         access: Access::Write,
+        // MMC has REPORT KEY there.
+        on: On::Disk,
         ..ROW
     },
     Row {
@@ -180,6 +184,8 @@ pub(super) const ROWS: [Row; 18] = [
         data: DataPhase::Out,
         decode: timestamp::set,
         access: Access::Write,
+        // MMC has REPORT KEY there.
+        on: On::Disk,
         ..ROW
     },
 ];

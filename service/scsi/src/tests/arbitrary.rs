@@ -7,7 +7,7 @@ use request::{Blocks, Discard, Operation};
 use super::bench::Machine;
 use super::{NEXUS, command, facts, run_command};
 use crate::{
-    At, Command, Do, PARAMETERS_MAX_BYTES, Profile, Sense, Status, TRANSFER_MAX_BYTES, Unit, Verdict,
+    At, Command, Do, Kind, PARAMETERS_MAX_BYTES, Profile, Sense, Status, TRANSFER_MAX_BYTES, Unit, Verdict,
     no_unit, rows, well_known,
 };
 
@@ -45,6 +45,10 @@ fn any_unit() -> impl Strategy<Value = Unit> {
             facts.write_cache = write_cache;
             facts.discard = thin.then_some(Discard { granularity: Blocks(1), zeroes: false });
             let mut unit = super::attached(facts);
+            if large_blocks && !write_cache {
+                unit.set_profile(Profile { kind: Kind::CdRom, ..Profile::default() });
+            }
+            let _ = super::response(&mut unit, NEXUS, &[0; 6]);
             let _ = super::response(&mut unit, NEXUS, &[0; 6]);
             unit
         },

@@ -13,6 +13,7 @@ mod inquiry;
 mod journal;
 mod linux;
 mod medium;
+mod mmc;
 mod mode;
 mod nexuses;
 mod provisioning;

@@ -596,6 +596,7 @@ const ACCESSES: &[(u8, Option<u8>, Access)] = {
         (0xaf, None, Read),
         (0xb7, None, Read),
         (0xb9, None, Read),
+        (0xbb, None, Always),
         (0xbd, None, Always),
         (0xbe, None, Read),
     ]
