@@ -133,11 +133,9 @@ impl Lane {
                 .hint("LUNs go to slots of model virtio-scsi"));
         };
         if device.luns().len() >= LUNS_MAX {
-            return Err(Problem::invalid(format!(
-                "a controller has at most {LUNS_MAX} LUNs"
-            ))
-            .at(id.to_string())
-            .hint("add another slot of model virtio-scsi"));
+            return Err(Problem::invalid(format!("a controller has at most {LUNS_MAX} LUNs"))
+                .at(id.to_string())
+                .hint("add another slot of model virtio-scsi"));
         }
         if let Some(there) = device.luns().get(&number)
             && self.volumes.get(there.volume).is_some_and(|volume| volume.spec.name == spec.spec.name)

@@ -102,11 +102,9 @@ impl Lane {
         match &spec.device {
             DeviceSpec::VirtioScsi { port_id, path, .. } => {
                 if volumes.len() > LUNS_MAX {
-                    return Err(Problem::invalid(format!(
-                        "a controller has at most {LUNS_MAX} LUNs"
-                    ))
-                    .at(spec.id.to_string())
-                    .hint("add a second disk slot of model virtio-scsi for the others"));
+                    return Err(Problem::invalid(format!("a controller has at most {LUNS_MAX} LUNs"))
+                        .at(spec.id.to_string())
+                        .hint("add a second disk slot of model virtio-scsi for the others"));
                 }
                 let mut device = ScsiDevice::new(spec.queues);
                 let mut luns = Vec::with_capacity(volumes.len());

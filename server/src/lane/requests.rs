@@ -104,6 +104,12 @@ impl Requests {
         self.table.iter().any(|request| request.slot() == Some(slot) && !matches!(request.work, Work::None))
     }
 
+    /// Whether anything of an iSCSI connection is under way.
+    pub fn has_of_session(&self, session: u32) -> bool {
+        let of = |request: &Request| matches!(request.origin, Origin::Session { connection, .. } if connection == session);
+        self.table.iter().any(of)
+    }
+
     pub fn in_use(&self) -> usize {
         self.table.len() - self.free.len()
     }

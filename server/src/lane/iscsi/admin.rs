@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use control::step::{ChapSpec, PortalSpec, TargetSpec};
 use control::{Problem, Secret};
 use iscsi_target::{Allow, Claim, Credentials};
+use request::Instant;
 use scsi::{Nexus, Peer, PortId, PortName, TargetPort, TransportId};
 
 use super::super::Lane;
@@ -187,7 +189,7 @@ impl Lane {
     pub fn release_portal(&mut self, name: &str) -> Result<HashMap<String, OwnedFd>, Problem> {
         let mut left = HashMap::new();
         let Some(index) = self.iscsi.find_portal(name) else { return Ok(left) };
-        self.publish();
+        self.rest_sessions(name)?;
         let failed = |error: std::io::Error| {
             Problem::failed(format!("cannot move portal `{name}`: {error}"))
                 .at(format!("portal.{name}"))
@@ -210,6 +212,36 @@ impl Lane {
             left.insert(listener_name(name), listener);
         }
         Ok(left)
+    }
+
+    /// Nothing new is begun for the sessions of a portal, and what is under way at the disks ends.
+    fn rest_sessions(&mut self, portal: &str) -> Result<(), Problem> {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let mut theirs = Vec::new();
+        for session in self.iscsi.table.iter_mut().flatten().filter(|session| session.portal == portal) {
+            session.active = false;
+            theirs.push(session.index);
+        }
+        self.iscsi.active.retain(|index| !theirs.contains(index));
+        let begun = self.now;
+        while theirs.iter().any(|index| self.requests.has_of_session(*index)) {
+            if self.now.since(begun) > PATIENCE {
+                for index in theirs {
+                    self.iscsi.activate(index, self.now);
+                }
+                return Err(Problem::failed("the requests of its sessions do not end; a store hangs")
+                    .at(format!("portal.{portal}"))
+                    .hint("mend the store, then apply the site again"));
+            }
+            let _ = self.ring.submit();
+            let _ = self.wait.wait(Some(1_000_000));
+            self.now = Instant::from_nanos(host::process::now_nanos());
+            self.end_requests();
+            self.run_woken();
+            self.publish();
+        }
+        self.publish();
+        Ok(())
     }
 
     /// Offers a target; sessions that a predecessor had with it go on.

@@ -109,7 +109,7 @@ impl Session {
             let envelope = vault::wrap_all(&[stream.as_fd(), file.as_fd()])?;
             vault.keep(&name, envelope.as_fd());
         }
-        Ok(Self::of(stream, file, link, index, id, portal, name, Phase::Login, now))
+        Ok(Self::of((stream, file, link), index, id, portal, name, Phase::Login, now))
     }
 
     /// A connection that a predecessor had. `name` is the keeper's.
@@ -140,13 +140,11 @@ impl Session {
         let positions = Positions { received: at.consumed, sent: at.given };
         let link = Connection::resume(Arc::clone(file.memory()), id, positions, now)
             .map_err(|error| untaken(&format!("{error:?}")))?;
-        Ok(Self::of(stream, file, link, index, id, portal, name.to_owned(), Phase::Held, now))
+        Ok(Self::of((stream, file, link), index, id, portal, name.to_owned(), Phase::Held, now))
     }
 
     fn of(
-        stream: Stream,
-        file: File,
-        link: Connection,
+        (stream, file, link): (Stream, File, Connection),
         index: u32,
         id: ConnectionId,
         portal: &str,
