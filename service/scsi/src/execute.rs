@@ -118,6 +118,11 @@ impl Unit {
         if !self.tasks.claim(task, footprint) {
             return Outcome { verdict: Verdict::Wait, task };
         }
+        if let Verdict::Medium(plan) = &verdict
+            && footprint != Footprint::Nothing
+        {
+            self.counts.start(plan.data_in(), plan.data_out());
+        }
         Outcome { verdict, task }
     }
 

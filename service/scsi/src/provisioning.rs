@@ -102,6 +102,7 @@ impl Unit {
     /// owner named, every initiator is told, once until it was below again (SBC-4, thin provisioning
     /// soft threshold).
     pub fn allocated(&mut self, blocks: u64) {
+        self.allocated_blocks = Some(blocks);
         let Some(percent) = self.profile.thin_threshold_percent else { return };
         let reached = u128::from(blocks) * 100 >= u128::from(self.facts.blocks.0) * u128::from(percent);
         if reached && !self.threshold_told {

@@ -11,6 +11,7 @@ use request::{Blocks, Facts};
 use crate::alua::AccessStates;
 use crate::attention::Condition;
 use crate::copy::Copies;
+use crate::diagnostic::BufferMemory;
 use crate::identifying::Identifying;
 use crate::journal::{JOURNAL_MAX, Line, Note};
 use crate::mode::Values;
@@ -20,7 +21,7 @@ use crate::removable::Removable;
 use crate::reservation::Reservations;
 use crate::task_set::TASKS_MAX;
 use crate::timestamp::Clock;
-use crate::unit::Unit;
+use crate::unit::{Counts, Unit};
 
 const VERSION: u32 = 2;
 
@@ -40,6 +41,8 @@ mod tag {
     pub const ACCESS_STATES: u16 = 34;
     pub const IDENTIFYING: u16 = 35;
     pub const CLOCK: u16 = 36;
+    pub const COUNTS: u16 = 37;
+    pub const BUFFERS: u16 = 38;
     /// From 48 on: of copies.
     pub const COPIES: u16 = 48;
 }
@@ -158,6 +161,8 @@ impl Unit {
             (tag::ACCESS_STATES, self.access.state()),
             (tag::IDENTIFYING, self.identifying.state()),
             (tag::CLOCK, self.clock.state()),
+            (tag::COUNTS, self.counts.state()),
+            (tag::BUFFERS, self.buffers.state()),
         ] {
             if let Some(text) = text {
                 section(&mut bytes, tag, &text);
@@ -289,6 +294,8 @@ impl Unit {
             }
             tag::ACCESS_STATES => self.access = AccessStates::restore(&mut text)?,
             tag::IDENTIFYING => self.identifying = Identifying::restore(&mut text)?,
+            tag::COUNTS => self.counts = Counts::restore(&mut text)?,
+            tag::BUFFERS => self.buffers = BufferMemory::restore(&mut text)?,
             tag::CLOCK => self.clock = Clock::restore(&mut text)?,
             tag::THRESHOLD => self.threshold_told = text.u8()? != 0,
             _ => {}

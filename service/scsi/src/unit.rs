@@ -8,6 +8,7 @@ use crate::Plan;
 use crate::alua::AccessStates;
 use crate::attention::{Attentions, Condition, Reset};
 use crate::copy::Copies;
+use crate::diagnostic::BufferMemory;
 use crate::identifying::Identifying;
 use crate::journal::{Journal, Note, SETTLING};
 use crate::medium::{Allocation, Erasing, Started};
@@ -156,6 +157,9 @@ pub struct Unit {
     pub(crate) access: AccessStates,
     pub(crate) identifying: Identifying,
     pub(crate) clock: Clock,
+    pub(crate) buffers: BufferMemory,
+    /// Blocks that have a place in the store, as last told.
+    pub(crate) allocated_blocks: Option<u64>,
     pub(crate) nexuses: NexusTable,
     pub(crate) attentions: Attentions,
     /// What initiators were told and may not have seen yet.
@@ -194,6 +198,8 @@ pub struct Counts {
     pub written_bytes: u64,
     pub read_errors: u64,
     pub write_errors: u64,
+    /// Of commands that read back what they compare or verify.
+    pub verify_errors: u64,
 }
 
 impl Unit {
@@ -208,6 +214,8 @@ impl Unit {
             access: AccessStates::default(),
             identifying: Identifying::default(),
             clock: Clock::default(),
+            buffers: BufferMemory::default(),
+            allocated_blocks: None,
             nexuses: NexusTable::default(),
             attentions: Attentions::none(),
             told: Attentions::none(),
@@ -268,6 +276,7 @@ impl Unit {
             self.reservations_changed();
         }
         self.removable.allow(nexus);
+        self.buffers.forget(nexus);
         self.journal.forget_nexus(nexus);
         self.copies.forget(nexus);
         self.attentions.set_word(nexus, 0);
@@ -462,6 +471,11 @@ impl Unit {
     /// The response of a command whose plan ended so. The caller fills in `data_out` from the plan
     /// where its transport counts residuals.
     pub fn finish(&mut self, task: TaskKey, status: Status) -> Ending {
+        match status {
+            Status::MediumRead => self.counts.read_errors = self.counts.read_errors.saturating_add(1),
+            Status::MediumWrite => self.counts.write_errors = self.counts.write_errors.saturating_add(1),
+            _ => {}
+        }
         let response = match sense_of(status) {
             None => Response::GOOD,
             Some(sense) => Response::check(sense, Format::Fixed),
@@ -471,6 +485,9 @@ impl Unit {
 
     /// The response of a [`Work`] that ended so.
     pub fn finish_work(&mut self, task: TaskKey, result: Result<(), Sense>, data_out: u64) -> Ending {
+        if let Err(sense) = &result {
+            self.counts.fail(sense);
+        }
         let response = match result {
             Ok(()) => Response { data_out, ..Response::GOOD },
             Err(sense) => Response { data_out, ..Response::check(sense, Format::Fixed) },

@@ -21,7 +21,7 @@ use crate::sense::{Format, Sense};
 use crate::unit::{Response, Settle, Unit, Verdict};
 use pages::{Bytes, PAGES, Page};
 
-pub(crate) use pages::threshold_exponent;
+pub(crate) use pages::{has_threshold, threshold_exponent};
 
 /// What an initiator may change; the default is all false.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

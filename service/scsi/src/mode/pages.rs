@@ -169,7 +169,7 @@ fn control_extension(_: &Unit, _: Values, page: &mut Bytes) {
     page[4] = 0x05;
 }
 
-fn has_threshold(unit: &Unit) -> bool {
+pub(crate) fn has_threshold(unit: &Unit) -> bool {
     is_disk(unit) && unit.facts.discard.is_some() && unit.profile.thin_threshold_percent.is_some()
 }
 

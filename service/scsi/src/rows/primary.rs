@@ -2,9 +2,9 @@
 
 use super::{ASK, DataPhase, F, On, R, ROW, Row};
 use crate::reservation::Access;
-use crate::{alua, identifying, inquiry, mode, primary, removable, report, timestamp};
+use crate::{alua, diagnostic, identifying, inquiry, log, mode, primary, removable, report, timestamp};
 
-pub(super) const ROWS: [Row; 18] = [
+pub(super) const ROWS: [Row; 24] = [
     Row {
         name: "TEST UNIT READY",
         opcode: 0x00,
@@ -187,5 +187,61 @@ pub(super) const ROWS: [Row; 18] = [
         // MMC has REPORT KEY there.
         on: On::Disk,
         ..ROW
+    },
+    Row {
+        name: "RECEIVE DIAGNOSTIC RESULTS",
+        opcode: 0x1c,
+        usage: &[0x1c, 0x01, F, F, F, R],
+        access: Access::Read,
+        in_standby: true,
+        decode: diagnostic::receive,
+        ..ASK
+    },
+    Row {
+        name: "SEND DIAGNOSTIC",
+        opcode: 0x1d,
+        usage: &[0x1d, 0xf7, R, F, F, R],
+        data: DataPhase::Out,
+        access: Access::Write,
+        in_standby: true,
+        decode: diagnostic::send,
+        ..ROW
+    },
+    Row {
+        name: "WRITE BUFFER",
+        opcode: 0x3b,
+        usage: &[0x3b, 0x1f, F, F, F, F, F, F, F, R],
+        data: DataPhase::Out,
+        access: Access::Write,
+        in_standby: true,
+        decode: diagnostic::write_buffer,
+        ..ROW
+    },
+    Row {
+        name: "READ BUFFER(10)",
+        opcode: 0x3c,
+        usage: &[0x3c, 0x1f, F, F, F, F, F, F, F, R],
+        access: Access::Read,
+        in_standby: true,
+        decode: diagnostic::read_buffer,
+        ..ASK
+    },
+    Row {
+        name: "LOG SELECT",
+        opcode: 0x4c,
+        usage: &[0x4c, 0x02, F, F, R, R, R, F, F, R],
+        data: DataPhase::Out,
+        access: Access::Write,
+        in_standby: true,
+        decode: log::select,
+        ..ROW
+    },
+    Row {
+        name: "LOG SENSE",
+        opcode: 0x4d,
+        usage: &[0x4d, R, F, F, R, F, F, F, F, R],
+        in_standby: true,
+        decode: log::sense,
+        ..ASK
     },
 ];

@@ -12,6 +12,7 @@ mod erase;
 mod inquiry;
 mod journal;
 mod linux;
+mod log;
 mod medium;
 mod mmc;
 mod mode;
