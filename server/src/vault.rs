@@ -8,21 +8,41 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use control::Problem;
 use host::socket;
 
-/// Talks to the keeper. Shared by all lanes; each call is one datagram.
+/// Connections that the keeper has room for.
+///
+/// A connection of an initiator costs some 15 characters of the names that a successor is started with
+/// (see [`key`]). Strangers can open connections, so there is a limit for the whole server.
+pub const CONNECTIONS_MAX: usize = 2048;
+
+/// One of the connections that the keeper has room for, until it is dropped.
+#[derive(Debug)]
+pub struct Seat(Arc<AtomicUsize>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The worker's side of the keeper. Shared by all lanes; each call is one datagram.
 #[derive(Clone, Debug)]
 pub struct Vault {
     /// `None`: nobody keeps anything, and a crash is the end of every connection.
     keeper: Option<Arc<UnixDatagram>>,
+    seats: Arc<AtomicUsize>,
 }
 
 impl Vault {
     /// Finds the keeper as sd_notify(3) says: by NOTIFY_SOCKET.
     pub fn from_environment() -> Result<Self, Problem> {
-        let Some(address) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(Self { keeper: None }) };
+        let Some(address) = std::env::var_os("NOTIFY_SOCKET") else {
+            return Ok(Self { keeper: None, seats: Arc::default() });
+        };
         let address = address.to_string_lossy().into_owned();
         let failed = |error: std::io::Error| {
             Problem::failed(format!("cannot reach the keeper: {error}"))
@@ -39,11 +59,23 @@ impl Vault {
             }
             None => socket.connect(&address).map_err(failed)?,
         }
-        Ok(Self { keeper: Some(Arc::new(socket)) })
+        Ok(Self { keeper: Some(Arc::new(socket)), seats: Arc::default() })
     }
 
     pub fn is_kept(&self) -> bool {
         self.keeper.is_some()
+    }
+
+    /// Room for one more connection; `None`: there is none.
+    pub fn seat(&self) -> Option<Seat> {
+        let seat = self.seat_of_old();
+        (self.seats.load(Ordering::Relaxed) <= CONNECTIONS_MAX).then_some(seat)
+    }
+
+    /// The room of a connection that was there before.
+    pub fn seat_of_old(&self) -> Seat {
+        self.seats.fetch_add(1, Ordering::Relaxed);
+        Seat(Arc::clone(&self.seats))
     }
 
     fn tell(&self, text: &str, fds: &[BorrowedFd<'_>]) {

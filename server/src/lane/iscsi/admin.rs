@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use control::step::{ChapSpec, PortalSpec, TargetSpec};
 use control::{Problem, Secret};
-use iscsi_target::{Allow, Claim, Credentials};
+use iscsi_target::{Allow, Claim, ConnectionId, Credentials};
 use request::Instant;
 use scsi::{Nexus, Peer, PortId, PortName, TargetPort, TransportId};
 
@@ -94,7 +94,14 @@ impl Lane {
             self.vault.forget(name);
             return;
         };
-        let taken = Session::resume(envelope, index, portal, name, self.now);
+        // Names that are kept stay as they are, and none is given twice; numbers are this lane's own,
+        // as what comes together here may have been in two lanes before.
+        if let Some(number) = Session::number_in(portal, name) {
+            self.iscsi.next_id = self.iscsi.next_id.max(number.saturating_add(1));
+        }
+        let id = ConnectionId(self.iscsi.next_id);
+        self.iscsi.next_id = self.iscsi.next_id.saturating_add(1);
+        let taken = Session::resume(envelope, index, id, (portal, name), &self.vault, self.now);
         let session = match taken {
             Ok(session) => session,
             Err(untaken) => {
@@ -108,7 +115,6 @@ impl Lane {
                 return;
             }
         };
-        self.iscsi.next_id = self.iscsi.next_id.max(session.id.0 + 1);
         if session.link.is_established()
             && let Some(claim) = session.link.claim()
         {
@@ -380,6 +386,10 @@ impl Lane {
         let Some(claim) = self.iscsi.session(index).and_then(|session| session.link.claim()) else {
             return false;
         };
+        // A discovery session proves nothing about its initiator, and is a nexus of no unit.
+        if claim.discovery {
+            return false;
+        }
         let Some(name) = self.iscsi.target_by_iqn(&claim.target).map(str::to_owned) else { return false };
         let Some(peer) = self.peer(&name, &claim) else { return false };
         if let Some(session) = self.iscsi.session(index) {

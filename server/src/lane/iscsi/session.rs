@@ -19,7 +19,7 @@ use super::super::scsi::View;
 use super::super::token::Token;
 use super::file::File;
 use super::portal::connection_prefix;
-use crate::vault::{self, Vault, base36};
+use crate::vault::{self, Seat, Vault, base36};
 
 /// Pieces in one call: 64 commands that read, with their headers.
 const SEND_PIECES_MAX: usize = 128;
@@ -81,6 +81,8 @@ pub struct Session {
     pub gone: bool,
     peer: String,
     pub commands: u64,
+    /// One of the connections that the keeper has room for.
+    _seat: Seat,
 }
 
 /// What is left of one that could not be taken up, with the reason.
@@ -99,6 +101,7 @@ impl Session {
         vault: &Vault,
         now: Instant,
     ) -> std::io::Result<Self> {
+        let seat = vault.seat().ok_or_else(|| std::io::Error::other("the server has no room for more"))?;
         stream.set_up(PATIENCE)?;
         let file = File::create(limits.memory_bytes())?;
         let local = stream.local()?.to_string();
@@ -109,23 +112,25 @@ impl Session {
             let envelope = vault::wrap_all(&[stream.as_fd(), file.as_fd()])?;
             vault.keep(&name, envelope.as_fd());
         }
-        Ok(Self::of((stream, file, link), index, id, portal, name, Phase::Login, now))
+        Ok(Self::of((stream, file, link, seat), index, id, portal, name, Phase::Login, now))
+    }
+
+    /// The number in a name that the keeper has a connection under.
+    pub fn number_in(portal: &str, name: &str) -> Option<u64> {
+        u64::from_str_radix(name.strip_prefix(&connection_prefix(portal))?, 36).ok()
     }
 
     /// A connection that a predecessor had. `name` is the keeper's.
     pub fn resume(
         envelope: &OwnedFd,
         index: u32,
-        portal: &str,
-        name: &str,
+        id: ConnectionId,
+        (portal, name): (&str, &str),
+        vault: &Vault,
         now: Instant,
     ) -> Result<Self, Untaken> {
         let untaken = |why: &str| Untaken { why: why.to_owned() };
         let failed = |error: std::io::Error| Untaken { why: error.to_string() };
-        let digits =
-            name.strip_prefix(&connection_prefix(portal)).ok_or_else(|| untaken("its name is strange"))?;
-        let id = u64::from_str_radix(digits, 36).map_err(|_| untaken("its name is strange"))?;
-        let id = ConnectionId(id);
         let mut fds = vault::unwrap_all(envelope).into_iter();
         let (Some(socket), Some(file)) = (fds.next(), fds.next()) else {
             return Err(untaken("its envelope does not hold a connection"));
@@ -140,11 +145,13 @@ impl Session {
         let positions = Positions { received: at.consumed, sent: at.given };
         let link = Connection::resume(Arc::clone(file.memory()), id, positions, now)
             .map_err(|error| untaken(&format!("{error:?}")))?;
-        Ok(Self::of((stream, file, link), index, id, portal, name.to_owned(), Phase::Held, now))
+        // It had one before; a smaller limit is for those who come.
+        let seat = vault.seat_of_old();
+        Ok(Self::of((stream, file, link, seat), index, id, portal, name.to_owned(), Phase::Held, now))
     }
 
     fn of(
-        (stream, file, link): (Stream, File, Connection),
+        (stream, file, link, seat): (Stream, File, Connection, Seat),
         index: u32,
         id: ConnectionId,
         portal: &str,
@@ -174,6 +181,7 @@ impl Session {
             gone: false,
             peer,
             commands: 0,
+            _seat: seat,
         }
     }
 
@@ -196,6 +204,11 @@ impl Session {
         // The keeper has a duplicate: closing ours alone would not tell the peer.
         let _ = self.stream.finish();
         vault.forget(&self.name);
+    }
+
+    /// Where it comes from, without the port.
+    pub fn address(&self) -> &str {
+        self.peer.rsplit_once(':').map_or("", |(address, _)| address)
     }
 
     pub fn memory(&self) -> &Arc<Memory> {

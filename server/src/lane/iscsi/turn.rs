@@ -1,5 +1,7 @@
 //! The turn of a session, from its socket to its tasks and back.
 
+use std::collections::BTreeMap;
+
 use iscsi_target::{ConnectionId, Event, Turn};
 
 use super::super::{BURST_MAX, Lane, SPIN_NANOS};
@@ -53,13 +55,25 @@ impl Lane {
         }
     }
 
-    /// The oldest login makes room for one more.
+    /// A login makes room for one more: the oldest of the address that has most, so that one that
+    /// opens connections again and again is in its own way and not in others'.
     fn crowd_out(&mut self, portal: u32) {
-        let logins = || self.iscsi.table.iter().flatten().filter(|session| session.phase == Phase::Login);
-        if logins().count() < LOGINS_MAX {
+        let logins: Vec<&Session> = self.iscsi.table.iter().flatten().map(Box::as_ref).collect();
+        let logins: Vec<&Session> =
+            logins.into_iter().filter(|session| session.phase == Phase::Login).collect();
+        if logins.len() < LOGINS_MAX {
             return;
         }
-        let Some(oldest) = logins().min_by_key(|session| session.id).map(|session| session.index) else {
+        let mut by_address: BTreeMap<&str, usize> = BTreeMap::new();
+        for session in &logins {
+            *by_address.entry(session.address()).or_default() += 1;
+        }
+        let Some(most) = by_address.into_iter().max_by_key(|(_, count)| *count).map(|(address, _)| address)
+        else {
+            return;
+        };
+        let of_it = logins.iter().filter(|session| session.address() == most);
+        let Some(oldest) = of_it.min_by_key(|session| session.id).map(|session| session.index) else {
             return;
         };
         if let Some(session) = self.iscsi.session(oldest) {
