@@ -52,3 +52,13 @@ pub fn size(fd: &impl AsRawFd) -> io::Result<u64> {
     }
     Ok(stat.st_size.max(0) as u64)
 }
+/// Gives the pages of a range back; they read as zeroes from then on.
+pub fn give_back(fd: &OwnedFd, at: u64, len: u64) -> io::Result<()> {
+    let (at, len) = (i64::try_from(at), i64::try_from(len));
+    let (Ok(at), Ok(len)) = (at, len) else { return Err(io::ErrorKind::InvalidInput.into()) };
+    // SAFETY: a plain system call on an open descriptor.
+    if unsafe { libc::fallocate(fd.as_raw_fd(), crate::file::PUNCH_HOLE, at, len) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}

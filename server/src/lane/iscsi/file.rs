@@ -84,6 +84,12 @@ impl File {
         deaths >= DEATHS_MAX
     }
 
+    /// Pages of the connection's data are given back while nothing is in them.
+    pub fn give_back(&self, (at, len): (u64, u64)) {
+        // Where it does not work, they stay: nothing depends on it.
+        let _ = host::memfd::give_back(&self.fd, HEAD_BYTES as u64 + at, len);
+    }
+
     pub fn since(&self) -> u64 {
         self.head.load_u64(SINCE_AT)
     }

@@ -296,6 +296,11 @@ impl Session {
         true
     }
 
+    /// The pages of its data go back to the host.
+    pub fn give_back(&self) {
+        self.file.give_back(self.link.idle_span());
+    }
+
     pub fn note_since(&self) {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         self.file.set_since(now.map_or(0, |time| time.as_secs()));

@@ -264,7 +264,13 @@ impl Lane {
         let mut due = Vec::new();
         for session in self.iscsi.table.iter().flatten().filter(|session| session.phase != Phase::Held) {
             match session.link.next_deadline() {
-                Some(deadline) if deadline <= now => due.push(session.index),
+                Some(deadline) if deadline <= now => {
+                    // Its initiator has been silent for a while: it is asked whether it is there.
+                    if session.link.is_idle() {
+                        session.give_back();
+                    }
+                    due.push(session.index);
+                }
                 deadline => note(deadline),
             }
         }

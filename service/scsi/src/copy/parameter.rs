@@ -160,7 +160,7 @@ fn extended_copy(
 
 /// What the copy target descriptors name.
 fn queries(targets: &[u8]) -> Result<Vec<Query>, Sense> {
-    if targets.len() % TARGET_BYTES != 0 {
+    if !targets.len().is_multiple_of(TARGET_BYTES) {
         return Err(Sense::PARAMETER_LIST_LENGTH_ERROR);
     }
     if targets.len() / TARGET_BYTES > TARGETS_MAX {
@@ -251,7 +251,7 @@ fn segment_move(segment: &[u8], targets: &[u8], neighbours: &[Option<Neighbour>]
 /// Whole blocks that are there.
 pub(super) fn fits(unit: &Neighbour, first: u64, bytes: u64) -> Result<(), Sense> {
     let block_bytes = u64::from(unit.facts.block_size);
-    if bytes % block_bytes != 0 {
+    if !bytes.is_multiple_of(block_bytes) {
         return Err(Sense::COPY_SEGMENT_GRANULARITY_VIOLATION);
     }
     let extent = unit.facts.extent(request::Lba(first), request::Blocks(bytes / block_bytes));

@@ -92,7 +92,7 @@ fn u32_at(list: &[u8], at: usize) -> u32 {
 /// Block device range descriptors: first block and number.
 fn ranges(unit: &Unit, list: &[u8], length_at: usize) -> Result<Vec<(u64, u64)>, Sense> {
     let length = u16_at(list, length_at);
-    if length % RANGE_BYTES != 0 || length == 0 {
+    if !length.is_multiple_of(RANGE_BYTES) || length == 0 {
         return Err(Sense::parameter_byte(length_at as u16));
     }
     let descriptors =
@@ -128,7 +128,7 @@ pub(crate) fn populate_token(unit: &mut Unit, call: &mut Call<'_>) -> Result<Ver
     if length == 0 {
         return Ok(Verdict::Respond(Response::GOOD));
     }
-    if length < HEADER_BYTES || length > HEADER_BYTES + RANGES_MAX * RANGE_BYTES {
+    if !(HEADER_BYTES..=HEADER_BYTES + RANGES_MAX * RANGE_BYTES).contains(&length) {
         return Err(Sense::PARAMETER_LIST_LENGTH_ERROR);
     }
     let Some(list) = call.parameters else { return Ok(Verdict::Parameters(length)) };
@@ -177,7 +177,7 @@ pub(crate) fn write_using_token(unit: &mut Unit, call: &mut Call<'_>) -> Result<
     if length == 0 {
         return Ok(Verdict::Respond(Response::GOOD));
     }
-    if length < LIST_BYTES || length > LIST_BYTES + RANGES_MAX * RANGE_BYTES {
+    if !(LIST_BYTES..=LIST_BYTES + RANGES_MAX * RANGE_BYTES).contains(&length) {
         return Err(Sense::PARAMETER_LIST_LENGTH_ERROR);
     }
     let Some(list) = call.parameters else { return Ok(Verdict::Parameters(length)) };
