@@ -97,7 +97,16 @@ impl Host {
         std::mem::take(&mut objects.estate).settle(&self.vault);
         // Nobody has to wait for these any more; those that are not at rest yet stay for whoever does.
         let _ = self.settle_fences(objects, Duration::ZERO);
+        self.all_have_come();
         self.open_portals();
+    }
+
+    /// Every nexus that comes again after a restart or a move has come: units wait for no other's
+    /// commands that had begun.
+    fn all_have_come(&self) {
+        for lane in &self.lanes {
+            lane.tell(|lane| lane.all_have_come());
+        }
     }
 
     /// How full the stores of thin volumes are, for those whose users want to be told: now and then.
@@ -167,7 +176,9 @@ impl Host {
             let added = self.add_slot(objects, &spec, left);
             first = first.and(added);
         }
-        first.and(self.take_up_exports(objects, released))
+        let first = first.and(self.take_up_exports(objects, released));
+        self.all_have_come();
+        first
     }
 
     /// The lane of a group; of a new one, or of none, the quietest.

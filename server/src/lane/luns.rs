@@ -73,6 +73,16 @@ impl Lane {
         }
     }
 
+    /// See [`scsi::Unit::all_have_come`].
+    pub fn all_have_come(&mut self) {
+        for volume in self.volumes.indices() {
+            if let Some(logical) = self.volumes.unit(volume) {
+                logical.unit.all_have_come();
+            }
+            self.unit_changed(volume);
+        }
+    }
+
     /// A controller is a nexus of the volume's unit no longer.
     pub(super) fn leave_unit_of_slot(&mut self, spec: &SlotSpec, volume: u32) {
         let DeviceSpec::VirtioScsi { port_id, .. } = &spec.device else { return };

@@ -511,7 +511,7 @@ impl Lane {
     }
 
     /// A task left its unit: others may go on.
-    fn unit_changed(&mut self, volume: u32) {
+    pub(super) fn unit_changed(&mut self, volume: u32) {
         if let Some(logical) = self.volumes.unit(volume) {
             let (woken, dirty) = (logical.unit.has_woken(), logical.unit.take_dirty());
             if let Some(work) = logical.unit.background() {

@@ -193,6 +193,11 @@ impl Volumes {
         self.table.get(index as usize)?.as_ref()
     }
 
+    /// The numbers of all places, those of no volume included.
+    pub fn indices(&self) -> std::ops::Range<u32> {
+        0..self.table.len() as u32
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Volume> {
         self.table.iter().flatten()
     }

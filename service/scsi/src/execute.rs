@@ -53,6 +53,12 @@ impl Unit {
         let format = self.values.format();
         if !command.resumed {
             self.look_for_unfinished(command.nexus);
+        } else if command.task.is_none()
+            && let Some(response) = self.journal.come_again(command.nexus, command.id)
+        {
+            // At once: whatever it would wait for now came later.
+            self.dirty = true;
+            return answered(Response { format, ..response });
         }
         let task = match command.task.or_else(|| self.take_unfinished(command)) {
             Some(task) => task,
@@ -136,16 +142,9 @@ impl Unit {
         let cdb = Cdb::new(command.cdb);
         let mut note = None;
         if command.resumed
-            && let Some(found) = self.journal.find(command.nexus, command.id)
+            && let Some(Note::Begun { note: begun, .. }) = self.journal.find(command.nexus, command.id)
         {
-            match found {
-                Note::Begun { note: begun, .. } => note = Some(*begun),
-                ended => {
-                    if let Some(response) = ended.response() {
-                        return Ok(Verdict::Respond(response));
-                    }
-                }
-            }
+            note = Some(*begun);
         }
         if command.attribute == Attribute::Aca {
             // SAM-5: no ACA condition stands.

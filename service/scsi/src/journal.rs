@@ -30,36 +30,46 @@ pub(crate) struct Line {
     pub nexus: Nexus,
     pub id: u64,
     pub note: Note,
+    /// By a process that died, and the command was not given to this one again.
+    pub restored: bool,
 }
 
 impl Line {
     fn has_ended(&self) -> bool {
         matches!(self.note, Note::Ended { .. })
     }
+
+    /// An answer that this process has given.
+    fn is_given(&self) -> bool {
+        self.has_ended() && !self.restored
+    }
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Journal {
     pub lines: Vec<Line>,
+    /// Some of them may be.
+    has_restored: bool,
 }
 
 impl Journal {
     pub fn put(&mut self, nexus: Nexus, id: u64, note: Note) {
         self.forget(nexus, id);
         if matches!(note, Note::Ended { .. }) && self.is_full() {
-            // The oldest answer goes. What has only begun is never given up.
-            let oldest = self.lines.iter().position(Line::has_ended);
+            // The oldest answer goes. What has only begun is never given up, and what has not come again
+            // is not this turn's.
+            let oldest = self.lines.iter().position(Line::is_given);
             if let Some(oldest) = oldest {
                 self.lines.remove(oldest);
             }
         }
-        self.lines.push(Line { nexus, id, note });
+        self.lines.push(Line { nexus, id, note, restored: false });
     }
 
     /// No more answers fit.
     pub fn is_full(&self) -> bool {
         self.lines.len() >= JOURNAL_MAX
-            && self.lines.iter().filter(|line| line.has_ended()).count() >= JOURNAL_MAX
+            && self.lines.iter().filter(|line| line.is_given()).count() >= JOURNAL_MAX
     }
 
     pub fn find(&self, nexus: Nexus, id: u64) -> Option<&Note> {
@@ -70,9 +80,35 @@ impl Journal {
         self.lines.retain(|line| (line.nexus, line.id) != (nexus, id));
     }
 
-    /// The answers can be seen; what has only begun stays.
+    /// The answers that were given can be seen. What has only begun stays, and so do the answers of
+    /// commands that have not come again: they can come after others' answers are seen.
     pub fn seen(&mut self) {
-        self.lines.retain(|line| !line.has_ended());
+        self.lines.retain(|line| !line.is_given());
+    }
+
+    /// A line from the state of a process that died.
+    pub fn restore(&mut self, nexus: Nexus, id: u64, note: Note) {
+        self.lines.push(Line { nexus, id, note, restored: true });
+        self.has_restored = true;
+    }
+
+    /// The command has come again. Its answer, if it has ended.
+    pub fn come_again(&mut self, nexus: Nexus, id: u64) -> Option<Response> {
+        if !self.has_restored {
+            return None;
+        }
+        let line = self.lines.iter_mut().find(|line| line.nexus == nexus && line.id == id)?;
+        line.restored = false;
+        line.note.response()
+    }
+
+    /// What of these nexuses has not come again will not come any more: a later command of the same
+    /// name is another one.
+    pub fn forget_restored(&mut self, of: impl Fn(Nexus) -> bool) {
+        if self.has_restored {
+            self.lines.retain(|line| !(line.restored && of(line.nexus)));
+            self.has_restored = self.lines.iter().any(|line| line.restored);
+        }
     }
 
     pub fn forget_nexus(&mut self, nexus: Nexus) {

@@ -18,7 +18,7 @@ use crate::mode::Values;
 use crate::nexus::{Nexus, Peer, PortId, TransportId};
 use crate::profile::Profile;
 use crate::removable::Removable;
-use crate::reservation::Reservations;
+use crate::reservation::{Reservations, Stored};
 use crate::task_set::TASKS_MAX;
 use crate::timestamp::Clock;
 use crate::unit::{Counts, Unit};
@@ -198,6 +198,7 @@ impl Unit {
         let mut unit = Unit::new(facts, profile);
         // Until they are found.
         unit.reservations = Reservations::lost();
+        unit.stored = Stored::new(true);
         let mut reader = Reader(persistent);
         if reader.u32() == Some(VERSION) {
             while let Some((tag, text)) = next_section(&mut reader) {
@@ -210,6 +211,7 @@ impl Unit {
     /// As it was when `state` was stored. A capacity that changed meanwhile is told to everybody.
     pub fn restore(facts: Facts, profile: Profile, state: &[u8]) -> Unit {
         let mut unit = Unit::new(facts, profile);
+        unit.stored = Stored::new(true);
         let mut reader = Reader(state);
         match reader.u32() {
             Some(VERSION) => {}
@@ -274,9 +276,10 @@ impl Unit {
             }
             tag::COPIES => self.copies = Copies::decode(&mut text),
             tag::JOURNAL => {
-                while !text.is_empty() && self.journal.lines.len() < JOURNAL_MAX + TASKS_MAX {
-                    let line = read_line(&mut text)?;
-                    self.journal.lines.push(line);
+                // Answers that did not come again may stand beside as many new ones.
+                while !text.is_empty() && self.journal.lines.len() < 2 * JOURNAL_MAX + TASKS_MAX {
+                    let (nexus, id, note) = read_line(&mut text)?;
+                    self.journal.restore(nexus, id, note);
                 }
             }
             tag::RESERVATIONS => {
@@ -330,7 +333,7 @@ fn write_line(into: &mut Vec<u8>, line: &Line) {
     }
 }
 
-fn read_line(text: &mut Reader<'_>) -> Option<Line> {
+fn read_line(text: &mut Reader<'_>) -> Option<(Nexus, u64, Note)> {
     let nexus = Nexus(text.u32()?);
     let id = text.u64()?;
     let note = match text.u8()? {
@@ -342,5 +345,5 @@ fn read_line(text: &mut Reader<'_>) -> Option<Line> {
             Note::Ended { status, sense, data_out: text.u64()? }
         }
     };
-    Some(Line { nexus, id, note })
+    Some((nexus, id, note))
 }

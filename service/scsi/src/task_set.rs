@@ -219,7 +219,10 @@ impl TaskSet {
             entry.life = Life::Held;
             entry.begun = false;
         }
-        self.held.push_back(key);
+        // One that was held before its command came again is not to be woken twice.
+        if !self.held.contains(&key) {
+            self.held.push_back(key);
+        }
     }
 
     fn is_in_turn(&self, key: TaskKey) -> bool {

@@ -17,7 +17,7 @@ use crate::nexus::{NEXUS_MAX, Nexus, Peer};
 use crate::nexus_table::NexusTable;
 use crate::profile::{Profile, TargetPort};
 use crate::removable::{Power, Removable};
-use crate::reservation::{self, Allowed, Reservations};
+use crate::reservation::{self, Allowed, Reservations, Stored};
 use crate::sense::{Format, Sense, SenseData};
 use crate::task_set::{Abort, Attribute, Footprint, TaskKey, TaskSet};
 use crate::timestamp::Clock;
@@ -169,6 +169,7 @@ pub struct Unit {
     pub(crate) copies: Copies,
     pub(crate) ports: Vec<TargetPort>,
     pub(crate) reservations: Reservations,
+    pub(crate) stored: Stored,
     /// By nexus, what `reservations` let it do.
     pub(crate) allowed: [Allowed; NEXUS_MAX],
     pub(crate) stopped: bool,
@@ -224,6 +225,7 @@ impl Unit {
             copies: Copies::default(),
             ports: Vec::new(),
             reservations: Reservations::new(),
+            stored: Stored::new(false),
             allowed: [Allowed::EVERYTHING; NEXUS_MAX],
             stopped: false,
             hindered: false,
@@ -521,6 +523,8 @@ impl Unit {
             true => response,
             false => Response::check(Sense::INTERNAL_TARGET_FAILURE, Format::Fixed),
         };
+        let keeps = !self.reservations.keeps_the_same(&Reservations::new());
+        self.stored.end(task, durable, keeps);
         self.note_ended(task, &response);
         self.end(task, response)
     }
@@ -560,26 +564,36 @@ impl Unit {
         }
     }
 
-    /// These come no more, or now.
+    /// These come no more.
     pub(crate) fn give_up_unfinished(&mut self, which: impl Fn(Nexus, u64) -> bool) {
-        let tasks = &mut self.tasks;
-        self.unfinished.retain(|(nexus, id, task)| {
+        let Unit { tasks, journal, unfinished, .. } = self;
+        unfinished.retain(|(nexus, id, task)| {
             let gone = which(*nexus, *id);
             if gone {
                 tasks.leave(*task);
+                // If it comes all the same, it begins anew: others may have written since.
+                journal.forget(*nexus, *id);
             }
             !gone
         });
     }
 
     /// A nexus has sent something new. It sends what was under way before that, so the others of its
-    /// that had begun come no more; neither do those of nexuses that nobody speaks for.
+    /// that had begun come no more.
     pub(crate) fn look_for_unfinished(&mut self, nexus: Nexus) {
-        if self.unfinished.is_empty() {
-            return;
+        self.journal.forget_restored(|of| of == nexus);
+        if !self.unfinished.is_empty() {
+            self.give_up_unfinished(|of, _| of == nexus);
         }
+    }
+
+    /// After a restart: whoever comes again has come, and what others had begun is over. Until then
+    /// the blocks of a command that had begun are kept for it, also if its nexus is not attached yet.
+    pub fn all_have_come(&mut self) {
         let known: Vec<Nexus> = self.nexuses.claimed().collect();
-        self.give_up_unfinished(|of, _| of == nexus || !known.contains(&of));
+        self.journal.forget_restored(|of| !known.contains(&of));
+        self.give_up_unfinished(|of, _| !known.contains(&of));
+        self.dirty = true;
     }
 
     /// A command that comes again, and that had begun: it goes on as the task that kept its blocks.

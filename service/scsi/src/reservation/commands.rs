@@ -83,6 +83,7 @@ impl Unit {
 
     /// Does what a change asks for.
     fn settle(&mut self, call: &Call<'_>, effects: Effects, data_out: u64) -> Verdict {
+        let persist = effects.durable || (effects.changed && self.stored.may_hold());
         for (peer, attention) in &effects.attentions {
             let condition = match attention {
                 Attention::ReservationsPreempted => Condition::RESERVATIONS_PREEMPTED,
@@ -109,15 +110,19 @@ impl Unit {
             self.reservations_changed();
         }
         let response = Response { data_out, ..Response::GOOD };
-        if waits_for.is_empty() && !effects.durable {
+        if waits_for.is_empty() && !persist {
             return Verdict::Respond(response);
         }
-        Verdict::Settle(Settle { response, waits_for, persist: effects.durable })
+        if persist {
+            self.stored.begin(call.task);
+        }
+        Verdict::Settle(Settle { response, waits_for, persist })
     }
 
     /// A command that has changed the table, in a successor of the process that did it. That one may
     /// have died before the tasks of others had ended, and before the table was on stable storage.
-    fn settle_again(&self, call: &Call<'_>, data_out: u64) -> Verdict {
+    fn settle_again(&mut self, call: &Call<'_>, data_out: u64) -> Verdict {
+        self.stored.begin(call.task);
         let waits_for = self.tasks.begun(|of| !self.allowed(of).has(Access::Write), call.task);
         Verdict::Settle(Settle {
             response: Response { data_out, ..Response::GOOD },

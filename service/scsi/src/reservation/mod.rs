@@ -94,6 +94,7 @@ mod out;
 mod persist;
 mod read;
 mod spc2;
+mod stored;
 mod table;
 
 pub(crate) use commands::{persistent_reserve_in, persistent_reserve_out, release, reserve};
@@ -102,4 +103,5 @@ pub use effects::{Attention, Effects, Refusal};
 pub(crate) use name::canonical;
 pub use out::{Known, LIST_MAX_BYTES, Out};
 pub use persist::{Corrupt, STATE_MAX_BYTES};
+pub(crate) use stored::Stored;
 pub use table::{Key, REGISTRANTS_MAX, Reservations, Type};

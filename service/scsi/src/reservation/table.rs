@@ -185,7 +185,7 @@ impl Reservations {
     }
 
     /// What a power loss leaves is the same.
-    pub(super) fn keeps_the_same(&self, other: &Reservations) -> bool {
+    pub(crate) fn keeps_the_same(&self, other: &Reservations) -> bool {
         match (self.aptpl, other.aptpl) {
             _ if self.lost != other.lost => false,
             (false, false) => true,

@@ -44,6 +44,32 @@ fn a_recorded_answer_is_given_again() {
     assert_eq!(answered(&again(&mut successor, 1, true)).status, 0x00);
 }
 
+/// Slots and sessions come one after the other: the answers to some are seen before others have said
+/// what was under way.
+#[test]
+fn a_recorded_answer_waits_for_its_command_and_not_for_another_of_that_name() {
+    let mut unit = unit(facts());
+    let conflict = Response { status: 0x18, ..Response::GOOD };
+    unit.journal.put(NEXUS, 1, Note::of(&conflict));
+    unit.journal.put(NEXUS, 2, begun(7));
+    unit.journal.put(OTHER, 1, Note::of(&conflict));
+    let mut unit = Unit::restore(facts(), Profile::default(), &unit.state());
+    unit.seen();
+    // And a second process dies before they came.
+    let mut unit = Unit::restore(facts(), Profile::default(), &unit.state());
+    unit.seen();
+    assert_eq!(answered(&again(&mut unit, 1, true)), &conflict);
+    let mut third = Unit::restore(facts(), Profile::default(), &unit.state());
+    assert_eq!(answered(&again(&mut third, 1, true)), &conflict, "it was not seen yet");
+    unit.seen();
+    assert_eq!(unit.journal.find(NEXUS, 1), None);
+    assert_eq!(unit.journal.find(NEXUS, 2), Some(&begun(7)));
+    // Something new: what was under way and did not come is over, and its name may be used again.
+    assert_eq!(answered(&again(&mut unit, 3, false)).status, 0x00);
+    assert_eq!(unit.journal.find(NEXUS, 2), None);
+    assert!(unit.journal.find(OTHER, 1).is_some());
+}
+
 #[test]
 fn what_has_begun_is_kept_until_it_has_ended() {
     let mut unit = unit(facts());
