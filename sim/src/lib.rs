@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cluster;
 mod dice;
 pub mod frame;
 mod guest_disk;
