@@ -48,7 +48,7 @@ impl Target {
         store.sweep().expect("a folder in memory has no errors");
         let facts = host.medium.facts();
         let left = host.ledger.load();
-        let mut unit = match left.is_empty() {
+        let unit = match left.is_empty() {
             false => Unit::restore(facts, Profile::default(), &left),
             true => match store.read(NAME).expect("the state is whole") {
                 Some(state) => Unit::recover(facts, Profile::default(), &state),
