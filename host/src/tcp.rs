@@ -36,6 +36,9 @@ impl Listener {
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         // Connections of a server that was here before may still be in TIME_WAIT.
         set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+        // Connections have it from here: set when they are accepted it would be late for an urgent byte
+        // that has come by then.
+        set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_OOBINLINE, 1)?;
         if address.is_ipv6() {
             set_option(fd.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
         }
@@ -245,6 +248,11 @@ impl Stream {
         header.msg_iov = self.pieces.as_mut_ptr().cast();
         header.msg_iovlen = self.pieces.len() as _;
         header
+    }
+
+    /// Whether the connection is over in both directions, by a reset for instance. One system call.
+    pub fn is_over(&self) -> bool {
+        information(self.socket.as_fd()).is_ok_and(|information| information.state == State::OVER)
     }
 
     /// The kernel's own counts. They are exact as long as nobody else receives or sends meanwhile,

@@ -131,6 +131,16 @@ impl Directory {
         self.portals.iter().find(|portal| portal.tag == tag)
     }
 
+    /// Whether an initiator proves itself by this secret.
+    pub fn is_initiators(&self, secret: &Secret) -> bool {
+        let entries = self.targets.iter().flat_map(|target| &target.allow).chain(&self.discovery);
+        let mut found = false;
+        for chap in entries.filter_map(|entry| entry.chap.as_ref()) {
+            found |= crate::chap::same(chap.secret.as_bytes(), secret.as_bytes());
+        }
+        found
+    }
+
     /// What this initiator may do in a discovery session.
     pub fn discovery_access(&self, initiator: &str) -> Access<'_> {
         if self.discovery.is_empty() {

@@ -320,6 +320,7 @@ impl Connection {
         }
         self.receive.received = positions.received;
         self.receive.inherited = positions.received;
+        self.receive.noticed = positions.received;
         // The time that nobody was here is not held against the initiator.
         let from_now = |time: u64, seconds: u16| match time {
             0 => 0,
@@ -503,6 +504,12 @@ impl Connection {
 
     /// The socket has taken so many bytes.
     pub fn sent(&mut self, bytes: u32) {
+        if bytes > 0 && !self.transmit.has_room(8, 4) {
+            // The queue was full and moves: somebody reads, however slowly.
+            self.hot.heard = self.now.nanos();
+            self.hot.nop_by = 0;
+            self.hot_dirty = true;
+        }
         self.transmit.sent(bytes, &self.window);
         self.release_sent();
     }
@@ -529,7 +536,8 @@ impl Connection {
         !self.transmit.is_flushed() || !self.answered.is_empty()
     }
 
-    /// The time at which `next` is to be called even if nothing happens.
+    /// The time at which `next` is to be called even if nothing happens. None that it has seen pass:
+    /// an ended connection may wait long for a task, and nobody should ask all the while.
     pub fn next_deadline(&self) -> Option<Instant> {
         let hot = &self.hot;
         let nop_seconds = u64::from(self.layout.limits.nop_seconds);
@@ -543,7 +551,7 @@ impl Connection {
             Phase::Full => [hot.nop_by, hot.logout_by, silence],
             Phase::Ending(_) => [hot.close_by, 0, 0],
         };
-        times.into_iter().filter(|time| *time != 0).min().map(Instant::from_nanos)
+        times.into_iter().filter(|time| *time > self.now.nanos()).min().map(Instant::from_nanos)
     }
 
     /// Ends the connection: no more input is looked at.

@@ -39,19 +39,10 @@ impl Connection {
                 return None;
             }
         };
-        if step.done && !login.negotiation.discovery {
+        if step.done {
             match self.admit(&login, turn) {
                 Ok(None) => {}
                 Ok(Some(event)) => return Some(event),
-                Err(refusal) => {
-                    self.refuse_login(&login, header, refusal);
-                    return None;
-                }
-            }
-        } else if step.done {
-            // A discovery session has no name to clash by.
-            match self.admit(&login, turn) {
-                Ok(_) => {}
                 Err(refusal) => {
                     self.refuse_login(&login, header, refusal);
                     return None;

@@ -5,6 +5,13 @@
 /// 6.2 asks for 8,192 bytes at least.
 pub const TEXT_MAX_BYTES: usize = 16 << 10;
 
+/// Keys of one text. RFC 7143 has some 35; each one that nobody knows is looked for in all of ours.
+pub const PAIRS_MAX: usize = 256;
+
+/// Discovery sessions at a time. They need no credentials, so they must not take the places of
+/// sessions: the oldest makes room for the newest.
+pub const DISCOVERIES_MAX: usize = 32;
+
 /// Data of one PDU before other limits are negotiated (RFC 7143 13.12).
 pub const LOGIN_SEGMENT_BYTES: u32 = 8192;
 

@@ -17,8 +17,10 @@ impl Connection {
         match self.hot.phase {
             Phase::Login if passed(self.hot.login_by) => self.end_by(Fault::LoginTimeout),
             Phase::Full => {
-                // Whatever comes is a sign of life.
-                if self.receive.available() > 0 {
+                // Whatever comes is a sign of life; what came before and has no room is none.
+                if core::mem::replace(&mut self.receive.noticed, self.receive.received)
+                    != self.receive.received
+                {
                     self.hot.heard = now.nanos();
                     self.hot.nop_by = 0;
                 }
@@ -33,13 +35,17 @@ impl Connection {
                 } else if limits.nop_seconds != 0 && self.hot.nop_by == 0 {
                     let silence = Duration::from_secs(u64::from(limits.nop_seconds));
                     let due = Instant::from_nanos(self.hot.heard).after(silence);
-                    if now >= due && self.transmit.has_room(8, 4) {
-                        // Tags of our own that can be no task's: R2Ts have a slot in the low bits.
-                        self.hot.nop_ttt = self.hot.nop_ttt.wrapping_add(1) & 0x7fff_ffff;
+                    if now >= due {
                         let wait = Duration::from_secs(u64::from(limits.nop_answer_seconds.max(1)));
                         self.hot.nop_by = now.after(wait).nanos();
                         self.hot_dirty = true;
-                        self.put_nop(self.hot.nop_ttt);
+                        // Without room for a question it is the initiator that does not read: that it
+                        // goes on reading is a sign of life as well (`Connection::sent`).
+                        if self.transmit.has_room(8, 4) {
+                            // Tags of our own that can be no task's: R2Ts have a slot in the low bits.
+                            self.hot.nop_ttt = self.hot.nop_ttt.wrapping_add(1) & 0x7fff_ffff;
+                            self.put_nop(self.hot.nop_ttt);
+                        }
                     }
                 }
             }

@@ -151,9 +151,15 @@ impl Login {
             .map_err(|fault| Refusal(status::INITIATOR_ERROR, fault))?;
         self.names(&others, scene, &mut answer)?;
         self.security(&others, scene, &mut answer)?;
-        let proven = matches!(self.proof, Proof::Proven | Proof::NotNeeded)
-            || (self.proof == Proof::Open && self.required(scene.directory).is_none());
-        if !proven && (phase == Phase::Operational || (transit && self.proof == Proof::Open)) {
+        // The access list may have changed since the last request: it is asked each time.
+        if self.access(scene.directory) == Access::Denied {
+            return Err(Refusal(status::AUTHORIZATION_FAILURE, Fault::LoginNotAllowed));
+        }
+        let proven = self.proof == Proof::Proven
+            || (matches!(self.proof, Proof::Open | Proof::NotNeeded)
+                && self.required(scene.directory).is_none());
+        let asks = matches!(self.proof, Proof::Open | Proof::NotNeeded);
+        if !proven && (phase == Phase::Operational || (transit && asks)) {
             return Err(UNPROVEN);
         }
         if phase == Phase::Operational {
@@ -196,6 +202,9 @@ impl Login {
         }
         self.named = true;
         if self.negotiation.discovery {
+            // A discovery session has no target (6.3). One that it names it would be counted with,
+            // and be taken for a nexus of, without having proven anything.
+            self.target.clear();
             return match scene.directory.discovery_access(&self.initiator) {
                 Access::Allowed(_) => Ok(()),
                 Access::Denied => Err(Refusal(status::AUTHORIZATION_FAILURE, Fault::LoginNotAllowed)),
@@ -221,13 +230,16 @@ impl Login {
         Ok(())
     }
 
-    fn entry<'a>(&self, directory: &'a Directory) -> Option<&'a Allow> {
-        let access = if self.negotiation.discovery {
+    fn access<'a>(&self, directory: &'a Directory) -> Access<'a> {
+        if self.negotiation.discovery {
             directory.discovery_access(&self.initiator)
         } else {
-            directory.target(&self.target)?.access(&self.initiator)
-        };
-        match access {
+            directory.target(&self.target).map_or(Access::Denied, |target| target.access(&self.initiator))
+        }
+    }
+
+    fn entry<'a>(&self, directory: &'a Directory) -> Option<&'a Allow> {
+        match self.access(directory) {
             Access::Allowed(entry) => entry,
             Access::Denied => None,
         }
@@ -300,9 +312,10 @@ impl Login {
                 text::number(back_identifier).and_then(|n| u8::try_from(n).ok()).ok_or(bad)?;
             let back_challenge = text::binary(back_challenge, chap::CHALLENGE_MAX_BYTES).ok_or(bad)?;
             // 12.1.3: whoever gets its own challenge back must end the login, and so with one
-            // secret for both directions, which would make such a reflection work.
+            // secret for both directions, which would make such a reflection work. The secret may
+            // be that of any initiator: this one could answer the other's challenge by asking us.
             let mutual = entry.mutual.as_ref().ok_or(UNPROVEN)?;
-            let one_secret = chap::same(mutual.secret.as_bytes(), wanted.secret.as_bytes());
+            let one_secret = scene.directory.is_initiators(&mutual.secret);
             if chap::same(&back_challenge, challenge) || one_secret {
                 return Err(Refusal(status::AUTHENTICATION_FAILURE, Fault::ChapReflected));
             }

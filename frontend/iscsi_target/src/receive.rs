@@ -40,6 +40,8 @@ pub(crate) struct Receive {
     pub body: Option<Body>,
     /// Up to here a predecessor had taken bytes.
     pub inherited: u64,
+    /// Up to here what came was taken for a sign of life.
+    pub noticed: u64,
     /// As of the valid commit: where in the stream a segment is received in place, and until where
     /// bytes have room.
     direct: (u64, u64),
@@ -57,6 +59,7 @@ impl Receive {
             received: 0,
             body: None,
             inherited: 0,
+            noticed: 0,
             direct: (0, 0),
             direct_to: [Span::default(); 2],
             limit: ring_bytes,

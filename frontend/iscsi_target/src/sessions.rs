@@ -3,6 +3,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::limits::DISCOVERIES_MAX;
+
 /// The caller's name of a connection. With one connection a session it is the session's as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
@@ -104,8 +106,21 @@ impl Sessions {
         if let Some(at) = old {
             return Admission::After(self.entries[at].connection);
         }
-        let of_target =
-            self.entries.iter().filter(|entry| entry.target.eq_ignore_ascii_case(&claim.target)).count();
+        if claim.discovery {
+            // In the order in which they came.
+            let mut discoveries = self.entries.iter().filter(|entry| entry.discovery);
+            let oldest = discoveries.next().map(|entry| entry.connection);
+            if let Some(oldest) = oldest
+                && discoveries.count().saturating_add(1) >= DISCOVERIES_MAX
+            {
+                return Admission::After(oldest);
+            }
+        }
+        let of_target = self
+            .entries
+            .iter()
+            .filter(|entry| !entry.discovery && entry.target.eq_ignore_ascii_case(&claim.target))
+            .count();
         if self.entries.len() >= self.max as usize || (!claim.discovery && of_target >= target_max as usize) {
             return Admission::Full;
         }

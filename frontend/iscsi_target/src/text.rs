@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::fault::Fault;
-use crate::limits::TEXT_MAX_BYTES;
+use crate::limits::{PAIRS_MAX, TEXT_MAX_BYTES};
 
 /// 6.1: a key name is at most 63 bytes.
 const KEY_MAX_BYTES: usize = 63;
@@ -24,6 +24,9 @@ pub fn pairs(text: &[u8]) -> Result<Vec<(&str, &str)>, Fault> {
         };
         if key.is_empty() || key.len() > KEY_MAX_BYTES || !key.bytes().all(legal) {
             return Err(Fault::TextMalformed);
+        }
+        if found.len() >= PAIRS_MAX {
+            return Err(Fault::TextTooLong);
         }
         found.push((key, value));
     }

@@ -126,10 +126,15 @@ impl Texts {
         }
         // On a copy: a text with a fault in it changes nothing.
         let mut changed = *negotiation;
+        let mut listed = false;
         for (key, value) in changed.take(Phase::FullFeature, scene.limits, &came.0, &mut answer)? {
             if key == Key::SendTargets {
                 if !matches!(value, "All" | "") && !is_name(value) {
                     return Err(Fault::BadValue);
+                }
+                // A thousand of them fit a text, and each would go over all targets.
+                if core::mem::replace(&mut listed, true) {
+                    return Err(Fault::KeyRepeated);
                 }
                 send_targets(value, scene, changed.discovery, &mut answer);
             }

@@ -10,5 +10,6 @@ mod life;
 mod login;
 mod manage;
 mod rig;
+mod strangers;
 mod text;
 mod window;

@@ -262,7 +262,7 @@ impl Session {
     /// After an event of its socket: a peer that is gone is noticed even where there is no room to
     /// read.
     pub fn look(&mut self) {
-        if self.stream.position().is_err() {
+        if self.stream.is_over() {
             self.gone = true;
             self.link.hung_up();
         }
