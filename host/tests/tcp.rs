@@ -265,6 +265,7 @@ fn a_connection_that_was_reset_has_no_position() {
     assert_eq!(set, 0);
     drop(peer);
     until("the reset has come", || host::poll::is_hung_up(stream.as_fd()));
+    assert!(stream.is_over());
     assert_eq!(stream.position().unwrap_err().kind(), ErrorKind::NotConnected);
     assert_eq!(stream.receive(&memory, &[span(0, 1)]).unwrap_err().kind(), ErrorKind::ConnectionReset);
     // No signal comes of this: the test would not survive it.
