@@ -578,6 +578,7 @@ impl World {
         if self.is_damaged {
             // Its names may be none that anybody attaches with.
             self.nexuses = peers.into_iter().filter_map(|peer| self.unit.attach(peer)).collect();
+            self.nexuses.sort_unstable();
             self.nexuses.dedup();
         } else {
             for (peer, nexus) in peers.into_iter().zip(before) {
