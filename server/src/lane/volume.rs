@@ -335,7 +335,10 @@ fn open(
             Ok(Box::new(DiskNull::new(Facts {
                 block_size,
                 blocks,
-                physical_exponent: 0,
+                // The site has only powers of two, and none below the block size.
+                physical_exponent: spec
+                    .physical_block_size
+                    .map_or(0, |physical| (physical / block_size).max(1).trailing_zeros() as u8),
                 optimal: Blocks(0),
                 read_only: spec.read_only,
                 rotational: false,
@@ -349,8 +352,9 @@ fn open(
             let options = disk_block_device::Options {
                 path: path.clone(),
                 read_only: spec.read_only,
-                block_size: None,
-                physical_block_size: None,
+                // 512 is what a site says of nothing: then the device's own.
+                block_size: Some(spec.block_size).filter(|bytes| *bytes != 512),
+                physical_block_size: spec.physical_block_size,
                 identity,
                 patience,
             };
@@ -363,7 +367,7 @@ fn open(
                 path: path.clone(),
                 read_only: spec.read_only,
                 block_size: spec.block_size,
-                physical_block_size: None,
+                physical_block_size: spec.physical_block_size,
                 direct: true,
                 identity,
                 patience,

@@ -22,7 +22,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("backend/", &["guest/memory", "backend/"]),
     ("control", &[]),
     ("server", &["host", "guest/", "frontend/", "service/", "schedule", "backend/", "control"]),
-    ("sim", &["guest/", "frontend/", "service/", "schedule", "backend/", "bench"]),
+    // Of the host only its stable states, on a folder whose power can be cut.
+    ("sim", &["guest/", "frontend/", "service/", "schedule", "backend/", "bench", "host"]),
     ("bench", &["host", "guest/memory"]),
     ("guests", &[]),
     ("xtask", &[]),
