@@ -72,8 +72,9 @@ blacklist {
 }
 ";
 
-/// The two targets differ in what they say of their paths.
-const ALUA: &str = "prio alua\n  path_grouping_policy group_by_prio";
+/// The two targets differ in what they say of their paths. Linux makes the other path optimized by SET
+/// TARGET PORT GROUPS when it has to use it; what stays apart is the bit for the preferred one.
+const ALUA: &str = "prio alua\n  prio_args exclusive_pref_bit\n  path_grouping_policy group_by_prio";
 const PLAIN: &str = "prio const\n  path_grouping_policy failover";
 
 /// The peer: tgt in the tree.

@@ -9,10 +9,11 @@ use crate::steps::{Row, Steps};
 use crate::world::{Bench, World};
 use crate::{Result, ensure};
 
-/// Exit statuses of sg3_utils: NOT READY, DATA PROTECT, MISCOMPARE.
+/// Exit statuses of sg3_utils: NOT READY, DATA PROTECT, MISCOMPARE, LOGICAL BLOCK ADDRESS OUT OF RANGE.
 const NOT_READY: i32 = 2;
 const DATA_PROTECT: i32 = 7;
 const MISCOMPARE: i32 = 14;
+const LBA_OUT_OF_RANGE: i32 = 22;
 
 /// A disk of each kind of block, of the same size, as LUN 0, 1 and 2.
 fn disks(site: Site, mib: u64) -> Site {
@@ -73,7 +74,7 @@ const ENQUIRIES: &[Row] = &[
         ],
     ),
     ("sg_vpd -p bl /dev/g0", 0, &["Maximum compare and write length", "Maximum unmap LBA count"]),
-    ("sg_vpd -p 0x7f /dev/g0", ILLEGAL_REQUEST, &[]),
+    ("sg_raw -r 252 /dev/g0 12 01 7f 00 fc 00 2>&1", ILLEGAL_REQUEST, &["Invalid field in cdb"]),
     ("sg_luns /dev/g0", 0, &["0000000000000000", "0001000000000000", "0002000000000000"]),
     ("sg_luns --select=1 /dev/g0", 0, &[]),
     ("sg_luns --select=2 /dev/g0", 0, &["0002000000000000"]),
@@ -91,9 +92,9 @@ const ENQUIRIES: &[Row] = &[
         &["Compare and write", "Extended copy", "Persistent reserve out", "Unmap", "Write atomic"],
     ),
     ("sg_opcodes --rctd /dev/g0", 0, &["Inquiry"]),
-    ("sg_opcodes --opcode=0x28 /dev/g0", 0, &["Cdb usage data", "28 "]),
-    ("sg_opcodes --opcode=0x9e,0x10 /dev/g0", 0, &["9e 10"]),
-    ("sg_opcodes --opcode=0x04 --rctd /dev/g0", 0, &["04 "]),
+    ("sg_opcodes --opcode=0x28 /dev/g0", 0, &["Usage data: 28 "]),
+    ("sg_opcodes --opcode=0x9e,0x10 /dev/g0", 0, &["Usage data: 9e 10"]),
+    ("sg_opcodes --opcode=0x04 --rctd /dev/g0", 0, &["Usage data: 04 "]),
     ("sg_opcodes --tmf /dev/g0", 0, &["Abort task", "Logical unit reset"]),
     (
         "sg_modes --all /dev/g0",
@@ -127,7 +128,7 @@ const ENQUIRIES: &[Row] = &[
 /// Blocks: written, compared, unmapped, and told which they are.
 const BLOCKS: &[Row] = &[
     (
-        "dd if=/dev/urandom of=/tmp/random bs=64k count=1 2>/dev/null; head -c 65536 /dev/zero >/tmp/zeros",
+        "dd if=/dev/urandom of=/tmp/random bs=64k count=1 2>/dev/null; head -c 65536 /dev/zero >/tmp/zeros; head -c 4096 /dev/zero | tr '\\0' '\\377' >/tmp/ones",
         0,
         &[],
     ),
@@ -139,13 +140,17 @@ const BLOCKS: &[Row] = &[
     ("sg_verify --lba=2048 --count=128 --ndo=65536 --in=/tmp/random /dev/g0", 0, &[]),
     ("sg_verify --16 --lba=2048 --count=128 --ndo=65536 --in=/tmp/random /dev/g0", 0, &[]),
     ("sg_verify --quiet --lba=2049 --count=127 --ndo=65024 --in=/tmp/random /dev/g0", MISCOMPARE, &[]),
-    ("sg_verify --lba=131071 --count=2 /dev/g0", 21, &[]), // LBA out of range
+    ("sg_verify --lba=131071 --count=2 /dev/g0", LBA_OUT_OF_RANGE, &[]),
     ("sg_unmap --force --lba=2048 --num=128 /dev/g0", 0, &[]),
     ("sg_get_lba_status --lba=2048 /dev/g0", 0, &["deallocated"]),
     ("sg_verify --lba=2048 --count=128 --ndo=65536 --in=/tmp/zeros /dev/g0", 0, &[]),
     ("sg_write_same --10 --ff --lba=4096 --num=128 --xferlen=512 /dev/g0", 0, &[]),
-    ("sg_verify --16 --lba=4096 --count=128 --ebytchk=3 --ff --ndo=512 /dev/g0", 0, &[]),
-    ("sg_verify --quiet --16 --lba=4096 --count=129 --ebytchk=3 --ff --ndo=512 /dev/g0", MISCOMPARE, &[]),
+    ("sg_verify --16 --lba=4096 --count=128 --ebytchk=3 --in=/tmp/ones --ndo=512 /dev/g0", 0, &[]),
+    (
+        "sg_verify --quiet --16 --lba=4096 --count=129 --ebytchk=3 --in=/tmp/ones --ndo=512 /dev/g0",
+        MISCOMPARE,
+        &[],
+    ),
     ("sg_write_same --16 --in=/tmp/random --lba=4096 --num=128 --xferlen=512 /dev/g0", 0, &[]),
     ("sg_verify --16 --lba=4096 --count=128 --ebytchk=3 --in=/tmp/random --ndo=512 /dev/g0", 0, &[]),
     ("sg_write_same --16 --ndob --lba=4096 --num=64 /dev/g0", 0, &[]),
@@ -159,6 +164,7 @@ const BLOCKS: &[Row] = &[
     ("sg_verify --lba=6144 --count=128 --ndo=65536 --in=/tmp/random /dev/g0", 0, &[]),
     ("sg_write_x --atomic=0 --16 --in=/tmp/zeros --lba=6144 --num=8 --bs=512 /dev/g0", 0, &[]),
     ("sg_verify --lba=6144 --count=8 --ndo=4096 --in=/tmp/zeros /dev/g0", 0, &[]),
+    ("sg_write_same --10 --lba=6144 --num=8 --xferlen=512 /dev/g0", 0, &[]),
     // COMPARE AND WRITE: the first half is compared, the second written.
     (
         "head -c 512 /tmp/random >/tmp/new; cat /tmp/zeros | head -c 512 >/tmp/old; cat /tmp/old /tmp/new >/tmp/pair",
@@ -177,7 +183,7 @@ const BLOCKS: &[Row] = &[
     ("sg_dd if=/dev/g2 of=/tmp/back bs=4096 skip=16 count=16 && cmp /tmp/back /tmp/random", 0, &[]),
     ("sg_verify --lba=16 --count=16 --ndo=65536 --in=/tmp/random /dev/g2", 0, &[]),
     ("sg_write_same --16 --ff --lba=16 --num=16 --xferlen=4096 /dev/g2", 0, &[]),
-    ("sg_verify --16 --lba=16 --count=16 --ebytchk=3 --ff --ndo=4096 /dev/g2", 0, &[]),
+    ("sg_verify --16 --lba=16 --count=16 --ebytchk=3 --in=/tmp/ones --ndo=4096 /dev/g2", 0, &[]),
     (
         "sg_unmap --force --lba=16 --num=16 /dev/g2 && sg_verify --lba=16 --count=16 --ndo=65536 --in=/tmp/zeros /dev/g2",
         0,
@@ -196,11 +202,26 @@ const COPIES: &[Row] = &[
     ("sg_dd if=/dev/g1 of=/tmp/back bs=512 skip=16384 count=8192 && cmp /tmp/back /tmp/mib", 0, &[]),
     ("ddpt --xcopy if=/dev/g0 of=/dev/g1 bs=512 skip=8192 seek=32768 count=8192", 0, &[]),
     ("sg_dd if=/dev/g1 of=/tmp/back bs=512 skip=32768 count=8192 && cmp /tmp/back /tmp/mib", 0, &[]),
-    ("ddpt --odx if=/dev/g0 of=/dev/g1 bs=512 skip=8192 seek=49152 count=8192", 0, &[]),
+    // By token (SBC-4 5.18 to 5.20, SPC-5 6.24): ddpt 0.97 sends garbage for its --odx on Debian 13, so
+    // the three commands are written out: 8,192 blocks from 2000h here to C000h there, then within one.
+    (
+        "printf '\\0\\036\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\020\\0\\0\\0\\0\\0\\0\\040\\0\\0\\0\\040\\0\\0\\0\\0\\0' >/tmp/populate; \
+         sg_raw -s 32 -i /tmp/populate /dev/g0 83 10 00 00 00 00 00 00 01 01 00 00 00 20 00 00 2>&1",
+        0,
+        &[],
+    ),
+    ("sg_raw -r 1024 -o /tmp/token /dev/g0 84 07 00 00 01 01 00 00 00 00 00 00 04 00 00 00 2>&1", 0, &[]),
+    (
+        "use() { printf '\\002\\046\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0'; dd if=/tmp/token bs=1 skip=38 count=512 2>/dev/null; \
+         printf '\\0\\0\\0\\0\\0\\0\\0\\020\\0\\0\\0\\0\\0\\'$1'\\'$2'\\0\\0\\0\\040\\0\\0\\0\\0\\0'; }; use 000 300 >/tmp/use1; use 001 000 >/tmp/use2; wc -c </tmp/use1",
+        0,
+        &["552"],
+    ),
+    ("sg_raw -s 552 -i /tmp/use1 /dev/g1 83 11 00 00 00 00 00 00 01 02 00 00 02 28 00 00 2>&1", 0, &[]),
     ("sg_dd if=/dev/g1 of=/tmp/back bs=512 skip=49152 count=8192 && cmp /tmp/back /tmp/mib", 0, &[]),
-    // Within one volume.
-    ("ddpt --odx if=/dev/g1 of=/dev/g1 bs=512 skip=49152 seek=65536 count=8192", 0, &[]),
-    ("sg_dd if=/dev/g1 of=/tmp/back bs=512 skip=65536 count=8192 && cmp /tmp/back /tmp/mib", 0, &[]),
+    ("sg_raw -s 552 -i /tmp/use2 /dev/g0 83 11 00 00 00 00 00 00 01 03 00 00 02 28 00 00 2>&1", 0, &[]),
+    ("sg_dd if=/dev/g0 of=/tmp/back bs=512 skip=65536 count=8192 && cmp /tmp/back /tmp/mib", 0, &[]),
+    ("ddpt --xcopy if=/dev/g0 of=/dev/g1 bs=512 skip=65536 seek=65536 count=8192", 0, &[]),
     ("ddpt --verify if=/dev/g0 of=/dev/g1 iflag=pt oflag=pt bs=512 skip=8192 seek=65536 count=8192", 0, &[]),
     (
         "ddpt if=/dev/g0 of=/dev/g1 iflag=pt oflag=pt bs=512 skip=8192 seek=81920 count=8192",
@@ -211,7 +232,7 @@ const COPIES: &[Row] = &[
 
 /// Modes, buffers, power conditions, and what else a device keeps.
 const STATES: &[Row] = &[
-    ("sdparm --all /dev/g0", 0, &["Caching", "WCE"]),
+    ("sdparm --all /dev/g0; true", 0, &["Caching", "Control", "WCE"]),
     ("sdparm --inquiry /dev/g0", 0, &["Device identification"]),
     ("sdparm --get=WCE /dev/g0", 0, &["WCE           1"]),
     ("sdparm --clear=WCE /dev/g0 && sdparm --get=WCE /dev/g0", 0, &["WCE           0"]),
@@ -227,7 +248,7 @@ const STATES: &[Row] = &[
         0,
         &["WCE           0  [cha: y, def:  1, sav:  0]"],
     ),
-    ("sdparm --page=ca --defaults --save /dev/g0; sdparm --get=WCE /dev/g0", 0, &["WCE           1"]),
+    ("sdparm --set=WCE --save /dev/g0 && sdparm --get=WCE /dev/g0", 0, &["WCE           1"]),
     ("sdparm --set=SWP /dev/g0", 0, &[]),
     (
         "head -c 512 /dev/zero | sg_raw -s 512 /dev/g0 2a 00 00 00 00 00 00 00 01 00 2>&1",
@@ -283,13 +304,14 @@ const ERASING: &[Row] = &[
     ),
     ("sg_verify --16 --lba=0 --count=128 --ebytchk=3 --in=/tmp/pattern --ndo=512 /dev/g0", 0, &[]),
     ("sg_verify --16 --lba=130944 --count=128 --ebytchk=3 --in=/tmp/pattern --ndo=512 /dev/g0", 0, &[]),
-    ("sg_sanitize --overwrite --zero --invert --quick --early /dev/g0", 0, &[]),
+    // Inverted between the passes: the second of two writes ones.
+    ("sg_sanitize --overwrite --zero --invert --count=2 --quick --early /dev/g0", 0, &[]),
     (
         "for i in $(seq 300); do sg_raw /dev/g0 00 00 00 00 00 00 >/dev/null 2>&1 && exit 0; usleep 100000; done; exit 1",
         0,
         &[],
     ),
-    ("sg_verify --16 --lba=0 --count=128 --ebytchk=3 --ff --ndo=512 /dev/g0", 0, &[]),
+    ("sg_verify --16 --lba=0 --count=128 --ebytchk=3 --in=/tmp/ones --ndo=512 /dev/g0", 0, &[]),
     ("sg_sanitize --fail --quick --wait /dev/g0", 0, &[]),
     ("sg_turs /dev/g0", 0, &[]),
 ];
