@@ -98,6 +98,8 @@ impl Lane {
                 self.wakers.push(volume);
             }
         }
+        // What waited there ends while the unit is there to say so.
+        self.run_woken();
     }
 
     /// Modes of units that a worker of an earlier release kept with the controller.

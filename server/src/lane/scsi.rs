@@ -22,7 +22,7 @@ use guest_memory::Memory;
 use request::{Extent, Operation, Span, Status, total};
 use scsi::{
     Abort, At, Attribute, Command, Do, Ending, Function, Managed, Neighbour, Nexus, Place, Plan, Query,
-    Response, Settle, TaskKey, Verdict,
+    Response, Settle, TaskKey, Verdict, Visit,
 };
 
 use super::Lane;
@@ -102,6 +102,16 @@ pub struct Machine {
     work: Box<dyn scsi::Work>,
     scratch: Arc<Memory>,
     noted: Option<u32>,
+    /// The piece at hand is at another unit's disk, as a task of that unit.
+    visiting: Option<(u32, TaskKey)>,
+    /// It waits there for others.
+    pending: Option<(Do, TaskKey)>,
+}
+
+impl Machine {
+    fn new(work: Box<dyn scsi::Work>, scratch: Arc<Memory>) -> Self {
+        Self { work, scratch, noted: None, visiting: None, pending: None }
+    }
 }
 
 /// How a command ended.
@@ -163,6 +173,13 @@ impl Request {
 impl Lane {
     /// A request whose work is a SCSI command goes to its unit.
     pub(super) fn start_scsi(&mut self, tag: u32) {
+        if let Some((_, machine)) = Self::machine(self.requests.get(tag)) {
+            if machine.pending.is_some() {
+                // It waited at another unit.
+                self.step_machine(tag, Status::Good);
+            }
+            return;
+        }
         let mut parameters: Option<Vec<u8>> = None;
         let mut neighbours: Option<Vec<Option<Neighbour>>> = None;
         loop {
@@ -240,7 +257,7 @@ impl Lane {
                         self.end_scsi(tag, response);
                         return;
                     };
-                    self.set_stage(tag, Stage::Machine(Machine { work, scratch, noted: None }));
+                    self.set_stage(tag, Stage::Machine(Machine::new(work, scratch)));
                     self.step_machine(tag, Status::Good);
                     return;
                 }
@@ -370,30 +387,59 @@ impl Lane {
         }
     }
 
-    /// One step of a work: until it gives a disk something, or ends.
+    /// The machine of a request, and the task that it is at its own unit.
+    fn machine(request: &mut Request) -> Option<(Option<TaskKey>, &mut Machine)> {
+        match &mut request.work {
+            Work::Scsi(task) => match &mut task.stage {
+                Stage::Machine(machine) => Some((task.key, machine)),
+                _ => None,
+            },
+            Work::Background(machine) => Some((None, machine)),
+            _ => None,
+        }
+    }
+
+    /// The piece of a copy that was at another unit has ended: that unit's task has too. `false`: it
+    /// was aborted there.
+    fn depart(&mut self, tag: u32) -> bool {
+        let Some((_, machine)) = Self::machine(self.requests.get(tag)) else { return true };
+        let Some((disk, task)) = machine.visiting.take() else { return true };
+        let goes_on = self.volumes.unit(disk).is_none_or(|other| other.unit.depart(task));
+        self.unit_changed(disk);
+        goes_on
+    }
+
+    /// Steps of a work: until it gives a disk something, waits for others, or ends.
     pub(super) fn step_machine(&mut self, tag: u32, last: Status) {
-        let mut last = last;
+        let mut last = if self.depart(tag) { last } else { Status::Aborted };
         loop {
             let request = self.requests.get(tag);
             let Some(memory) = request.memory.clone() else { return };
             // The spans are read beside the machine, which is written.
             let (out, into) = (request.data_out().to_vec(), request.data_in().to_vec());
             let volume = request.volume;
-            let (key, machine) = match &mut request.work {
-                Work::Scsi(task) => match &mut task.stage {
-                    Stage::Machine(machine) => (task.key, machine),
-                    _ => return,
-                },
-                Work::Background(machine) => (None, machine),
-                _ => return,
+            let background = matches!(request.work, Work::Background(_));
+            let Some((key, machine)) = Self::machine(request) else { return };
+            let (step, again) = match machine.pending.take() {
+                Some((step, task)) => (step, Some(task)),
+                None => {
+                    // Whoever aborted it waits for its end, which need not be that of all its pieces.
+                    if let (Some(key), Some(logical)) = (key, self.volumes.unit(volume))
+                        && logical.unit.is_aborted(key)
+                    {
+                        last = Status::Aborted;
+                    }
+                    let Machine { work, scratch, .. } = machine;
+                    let mut memories = Memories { memory: &memory, out: &out, into: &into, scratch };
+                    (work.next(last, &mut memories), None)
+                }
             };
-            let Machine { work, scratch, noted } = machine;
-            let mut memories = Memories { memory: &memory, out: &out, into: &into, scratch };
-            match work.next(last, &mut memories) {
+            let (at, operation, data) = match step {
+                Do::Disk { at, operation, data } => (at, operation, data),
                 Do::End { result, data_in, data_out } => {
-                    let scratch = Arc::clone(scratch);
+                    let scratch = Arc::clone(&machine.scratch);
                     self.scratch.give_back(scratch);
-                    if matches!(request.work, Work::Background(_)) {
+                    if background {
                         self.end_background(tag, result);
                         return;
                     }
@@ -405,51 +451,77 @@ impl Lane {
                     self.end_scsi(tag, ended_as(ending, data_in));
                     return;
                 }
-                Do::Disk { at, operation, data } => {
-                    let note = work.note();
-                    let begins = note.filter(|_| note != *noted);
-                    *noted = note;
-                    let (source, spans) = match data {
-                        Place::None => (&memory, Vec::new()),
-                        Place::Out(at) => {
-                            (&memory, slice(&out, at, bytes_of(operation, &self.volumes, volume)))
+            };
+            let disk = match at {
+                At::Own => volume,
+                At::Other(other) => other,
+            };
+            if !self.volumes.is_open(disk) {
+                last = Status::NotReady;
+                continue;
+            }
+            if disk != volume {
+                match self.visit(tag, disk, operation, again) {
+                    Visit::Go(_) => {}
+                    Visit::Wait(task) => {
+                        if let Some((_, machine)) = Self::machine(self.requests.get(tag)) {
+                            machine.pending = Some((step, task));
                         }
-                        Place::In(at) => {
-                            (&memory, slice(&into, at, bytes_of(operation, &self.volumes, volume)))
-                        }
-                        Place::Scratch(at) => {
-                            let len = bytes_of(operation, &self.volumes, volume) as usize;
-                            (&*scratch, within(scratch, at, len).into_iter().collect())
-                        }
-                    };
-                    let source = Arc::clone(source);
-                    if let (Some(note), Some(key), Some(logical)) = (begins, key, self.volumes.unit(volume)) {
-                        logical.unit.note_begun(key, note);
-                        logical.save();
+                        return;
                     }
-                    let disk = match at {
-                        At::Own => volume,
-                        At::Other(other) => other,
-                    };
-                    if !self.volumes.is_open(disk) {
-                        last = Status::NotReady;
+                    Visit::Refused => {
+                        last = Status::Aborted;
                         continue;
                     }
-                    if disk != volume
-                        && let Some(extent) = written_by(operation)
-                        && let Some(other) = self.volumes.unit(disk)
-                    {
-                        other.unit.written_by_copy(extent);
-                        if other.unit.take_dirty() {
-                            self.volumes.dirty(disk);
-                        }
-                    }
-                    let data = Data { memory: &source, spans: &spans };
-                    self.volumes.submit(self.now, disk, tag, operation, data);
-                    return;
                 }
             }
+            let len = bytes_of(operation, &self.volumes, disk);
+            let Some((_, machine)) = Self::machine(self.requests.get(tag)) else { return };
+            let note = machine.work.note();
+            let begins = note.filter(|_| note != machine.noted);
+            machine.noted = note;
+            let (source, spans) = match data {
+                Place::None => (&memory, Vec::new()),
+                Place::Out(at) => (&memory, slice(&out, at, len)),
+                Place::In(at) => (&memory, slice(&into, at, len)),
+                Place::Scratch(at) => {
+                    (&machine.scratch, within(&machine.scratch, at, len as usize).into_iter().collect())
+                }
+            };
+            let source = Arc::clone(source);
+            if let (Some(note), Some(key), Some(logical)) = (begins, key, self.volumes.unit(volume)) {
+                logical.unit.note_begun(key, note);
+                logical.save();
+            }
+            let data = Data { memory: &source, spans: &spans };
+            self.volumes.submit(self.now, disk, tag, operation, data);
+            return;
         }
+    }
+
+    /// A piece of a copy asks the unit that it is for.
+    fn visit(&mut self, tag: u32, disk: u32, operation: Operation, again: Option<TaskKey>) -> Visit {
+        let (extent, writes) = match (written_by(operation), operation) {
+            (Some(extent), _) => (extent, true),
+            (None, Operation::Read(extent)) => (extent, false),
+            _ => return Visit::Refused,
+        };
+        let nexus = match &self.requests.get(tag).work {
+            Work::Scsi(task) => task.view.units.iter().find(|(_, volume, _)| *volume == disk),
+            _ => None,
+        };
+        let Some((_, _, nexus)) = nexus.copied() else { return Visit::Refused };
+        let Some(other) = self.volumes.unit(disk) else { return Visit::Refused };
+        let visit = other.unit.visit(nexus, tag, again, extent, writes);
+        if other.unit.take_dirty() {
+            self.volumes.dirty(disk);
+        }
+        if let Visit::Go(task) = visit
+            && let Some((_, machine)) = Self::machine(self.requests.get(tag))
+        {
+            machine.visiting = Some((disk, task));
+        }
+        visit
     }
 
     /// What units have to do on nobody's behalf (SANITIZE, FORMAT UNIT).
@@ -469,7 +541,7 @@ impl Lane {
             request.origin = Origin::Server;
             request.volume = volume;
             request.memory = Some(Memory::empty());
-            request.work = Work::Background(Machine { work, scratch, noted: None });
+            request.work = Work::Background(Machine::new(work, scratch));
             self.step_machine(tag, Status::Good);
         }
     }

@@ -84,6 +84,7 @@ mod work;
 mod tests;
 
 pub use attention::{Condition, Reset};
+pub use copy::Visit;
 pub use journal::JOURNAL_MAX;
 pub use limits::{
     PARAMETERS_MAX_BYTES, TRANSFER_MAX_BYTES, UNMAP_DESCRIPTORS_MAX, UNMAP_MAX_BLOCKS, WRITE_SAME_MAX_BYTES,

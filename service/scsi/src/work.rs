@@ -7,7 +7,6 @@ use core::fmt;
 use request::{Facts, Operation, Status};
 
 use crate::nexus::Nexus;
-use crate::reservation::Access;
 use crate::sense::Sense;
 use crate::task_set::Footprint;
 use crate::unit::Unit;
@@ -110,14 +109,12 @@ impl Unit {
             }
             Query::Token(token) => self.copies.tokens.iter().find(|known| known.is(token))?.ranges.clone(),
         };
-        let usable = !self.stopped && self.erasing_sense().is_none();
-        let allowed = self.allowed.get(nexus.0 as usize);
-        let may = |access| usable && allowed.is_some_and(|allowed| allowed.has(access));
+        let (may_read, may_write) = self.access_of(nexus);
         Some(Neighbour {
             at: 0,
             facts: self.facts.clone(),
-            may_read: may(Access::Read),
-            may_write: may(Access::Write) && !self.facts.read_only,
+            may_read,
+            may_write,
             writes_through: self.writes_through(),
             ranges,
         })

@@ -29,6 +29,7 @@ mod parameter;
 mod results;
 mod state;
 mod token;
+mod visit;
 mod work;
 
 pub(crate) use page::third_party_copy;
@@ -38,6 +39,7 @@ pub(crate) use results::{
     receive_copy_data_lid4, rod_token_information,
 };
 pub(crate) use token::{abort_copy, populate_token, write_using_token};
+pub use visit::Visit;
 
 /// Copy target descriptors in one parameter list.
 pub const TARGETS_MAX: usize = 64;

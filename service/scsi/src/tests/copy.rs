@@ -416,3 +416,45 @@ fn operating_parameters_are_those_that_hold() {
     assert_eq!(data[12..16], [0, 0, 0x28, 0]);
     assert_eq!(data[43..], [3, 0x02, 0x0a, 0xe4]);
 }
+
+#[test]
+fn a_copy_is_a_task_of_the_unit_that_it_writes_to() {
+    use crate::{Function, Managed, Visit};
+    let mut pair = Pair::new();
+    let extent = pair.units[1].facts().extent(request::Lba(4), Blocks(4)).unwrap();
+    // COMPARE AND WRITE of a block of it has come first.
+    let list = [0; 8192];
+    let compare = [0x89, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0];
+    let first = Command { tag: 7, id: 7, data_out: 8192, ..command(OTHER, &compare) };
+    let outcome = pair.units[1].execute(&first, None, &mut Vec::new());
+    assert!(matches!(outcome.verdict, Verdict::Work(_)), "{:?}", outcome.verdict);
+    let Visit::Wait(visit) = pair.units[1].visit(NEXUS, 40, None, extent, true) else {
+        panic!("the blocks are another's");
+    };
+    let _ = pair.units[1].finish_work(outcome.task, Ok(()), list.len() as u64);
+    assert_eq!(pair.units[1].woken(), Some(40));
+    let Visit::Go(visit) = pair.units[1].visit(NEXUS, 40, Some(visit), extent, true) else {
+        panic!("nobody else has the blocks");
+    };
+    // OTHER shuts NEXUS out: the answer waits for the piece that is at the disk.
+    let mut register = [0; 24];
+    register[8..16].copy_from_slice(&[1; 8]);
+    assert_eq!(pair.run_by_settled(OTHER, 1, &[0x5f, 0x00, 0, 0, 0, 0, 0, 0, 24, 0], &register), 0x00);
+    register[..8].copy_from_slice(&[1; 8]);
+    let reserve = [0x5f, 0x01, 0x01, 0, 0, 0, 0, 0, 24, 0];
+    let first = Command { tag: 8, id: 8, data_out: 24, ..command(OTHER, &reserve) };
+    let asked = pair.units[1].execute(&first, None, &mut Vec::new());
+    let again = Command { task: Some(asked.task), ..first };
+    let outcome = pair.units[1].execute(&again, Some(&register), &mut Vec::new());
+    let Verdict::Settle(settle) = outcome.verdict else { panic!("{:?}", outcome.verdict) };
+    assert_eq!(settle.waits_for, [40]);
+    assert!(pair.units[1].depart(visit));
+    // The next piece is refused.
+    assert_eq!(pair.units[1].visit(NEXUS, 40, None, extent, true), Visit::Refused);
+    assert!(matches!(pair.units[1].visit(NEXUS, 40, None, extent, false), Visit::Go(_)));
+    // A reset of the unit ends the copy at its next piece.
+    let Managed::Complete { waits_for } = pair.units[1].manage(OTHER, Function::UnitReset) else {
+        panic!("a reset");
+    };
+    assert!(waits_for.contains(&40));
+}
