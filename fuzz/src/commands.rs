@@ -88,6 +88,8 @@ struct World {
     now: u64,
     /// It began with a state that no unit had stored.
     is_damaged: bool,
+    /// Tasks that this step's aborts named.
+    waited_for: Vec<u32>,
 }
 
 fn peer(number: u8) -> Peer {
@@ -202,7 +204,15 @@ impl World {
             port(2, iscsi(1)),
             port(3, iscsi(2)),
         ]);
-        let mut world = World { unit, nexuses: Vec::new(), tasks: Vec::new(), next_tag: 0, now: 1, is_damaged: false };
+        let mut world = World {
+            unit,
+            nexuses: Vec::new(),
+            tasks: Vec::new(),
+            next_tag: 0,
+            now: 1,
+            is_damaged: false,
+            waited_for: Vec::new(),
+        };
         for number in 0..3 {
             world.nexuses.extend(world.unit.attach(peer(number)));
         }
@@ -234,6 +244,10 @@ impl World {
             let at = self.place(tag);
             assert!(matches!(self.tasks[at].stage, Stage::Held), "only a task that waits is woken");
             self.execute(at, None, None, input)?;
+        }
+        for tag in self.waited_for.drain(..) {
+            let waits = |task: &Task| task.tag == tag && matches!(task.stage, Stage::Held);
+            assert!(!self.tasks.iter().any(waits), "nobody waits for a task that waits");
         }
         assert_eq!(self.unit.tasks(), self.tasks.len(), "each task is in the set until it has ended");
         self.check_exclusive();
@@ -511,11 +525,13 @@ impl World {
         Ok(())
     }
 
-    fn check_waits(&self, tags: &[u32]) {
+    /// Whoever asked for an abort waits for these. A task that waited itself is among them only if it
+    /// is woken now, to be ended.
+    fn check_waits(&mut self, tags: &[u32]) {
         for tag in tags {
-            let at = self.place(*tag);
-            assert!(!matches!(self.tasks[at].stage, Stage::Held), "nobody waits for a task that waits");
+            self.place(*tag);
         }
+        self.waited_for.extend_from_slice(tags);
     }
 
     fn reset(&mut self, input: &mut Unstructured<'_>) -> Result<()> {
@@ -550,6 +566,9 @@ impl World {
         // Its tasks end before its number may be given to another.
         for tag in waits {
             let at = self.place(tag);
+            if matches!(self.tasks[at].stage, Stage::Held) {
+                continue;
+            }
             let key = self.tasks[at].key;
             let task = self.tasks.remove(at);
             let ending = match task.stage {
@@ -657,7 +676,11 @@ impl World {
     }
 }
 
-pub fn seeds() -> Vec<Vec<u8>> {
+pub fn inputs() -> Vec<Vec<u8>> {
+    [seeds(), crate::kept(include_bytes!("../kept/scsi_commands"))].concat()
+}
+
+fn seeds() -> Vec<Vec<u8>> {
     // A volume of 65,536 blocks with everything, shown as a disk; then commands. The first of each
     // nexus meets the unit attention.
     let start = [1, 0, 0, 1, 0, 0, 0, 9, 1, 1, 1, 1, 1, 1, 1, 0x14];
@@ -680,7 +703,11 @@ pub fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-pub fn state_seeds() -> Vec<Vec<u8>> {
+pub fn state_inputs() -> Vec<Vec<u8>> {
+    [state_seeds(), crate::kept(include_bytes!("../kept/scsi_state"))].concat()
+}
+
+fn state_seeds() -> Vec<Vec<u8>> {
     let start = [1, 0, 0, 1, 0, 0, 0, 9, 1, 1, 1, 1, 1, 1, 1, 0x14];
     (0..60u8)
         .map(|at| {

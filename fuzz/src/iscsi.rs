@@ -635,7 +635,11 @@ impl Parser {
     }
 }
 
-pub fn pdu_seeds() -> Vec<Vec<u8>> {
+pub fn pdu_inputs() -> Vec<Vec<u8>> {
+    [pdu_seeds(), crate::kept(include_bytes!("../kept/iscsi_pdu"))].concat()
+}
+
+fn pdu_seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for keys in [0u8, 3, 4, 8, 12, 15] {
         for sizes in [0u8, 2] {
@@ -654,7 +658,11 @@ pub fn pdu_seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-pub fn login_seeds() -> Vec<Vec<u8>> {
+pub fn login_inputs() -> Vec<Vec<u8>> {
+    [login_seeds(), crate::kept(include_bytes!("../kept/iscsi_login"))].concat()
+}
+
+fn login_seeds() -> Vec<Vec<u8>> {
     let key = |name: &str| KEYS.iter().position(|known| *known == name).expect("a known key") as u8;
     let value = |name: &str| VALUES.iter().position(|known| *known == name).expect("a known value") as u8;
     let pairs = |list: &[(&str, &str)]| -> Vec<u8> {

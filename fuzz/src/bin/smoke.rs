@@ -19,10 +19,12 @@ struct Arguments {
     targets: Vec<String>,
     /// Where cargo-fuzz looks for inputs to begin with: DIRECTORY/TARGET/.
     write_seeds: Option<PathBuf>,
+    /// DIRECTORY/TARGET/* become kept/TARGET.
+    pack: Option<PathBuf>,
 }
 
 fn arguments() -> Result<Arguments, String> {
-    let mut found = Arguments { seconds: 5, seed: 1, targets: Vec::new(), write_seeds: None };
+    let mut found = Arguments { seconds: 5, seed: 1, targets: Vec::new(), write_seeds: None, pack: None };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("`{word}` wants a value"));
@@ -31,11 +33,12 @@ fn arguments() -> Result<Arguments, String> {
             "--seconds" => found.seconds = number(value()?)?,
             "--seed" => found.seed = number(value()?)?,
             "--write-seeds" => found.write_seeds = Some(value()?.into()),
+            "--pack" => found.pack = Some(value()?.into()),
             name if TARGETS.iter().any(|target| target.name == name) => found.targets.push(name.to_owned()),
             other => {
                 let names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
                 return Err(format!(
-                    "`{other}`: known are --seconds N, --seed N, --write-seeds DIRECTORY and {}",
+                    "`{other}`: known are --seconds N, --seed N, --write-seeds DIRECTORY, --pack DIRECTORY and {}",
                     names.join(", ")
                 ));
             }
@@ -61,6 +64,13 @@ fn main() -> ExitCode {
             }
             continue;
         }
+        if let Some(directory) = &arguments.pack {
+            if let Err(error) = pack(target, directory) {
+                eprintln!("smoke: packing {}: {error}", directory.join(target.name).display());
+                return ExitCode::FAILURE;
+            }
+            continue;
+        }
         if arguments.targets.is_empty() || arguments.targets.iter().any(|name| name == target.name) {
             failed |= !run(target, arguments.seed, Duration::from_secs(arguments.seconds));
         }
@@ -75,6 +85,28 @@ fn write_seeds(target: &Target, directory: &Path) -> std::io::Result<()> {
         std::fs::write(directory.join(format!("seed-{index:03}")), seed)?;
     }
     Ok(())
+}
+
+/// The inputs of a corpus in one file, in the order of their bytes, so that it does not change with
+/// their names. A target without a corpus there is left as it is.
+fn pack(target: &Target, directory: &Path) -> std::io::Result<()> {
+    let directory = directory.join(target.name);
+    if !directory.is_dir() {
+        return Ok(());
+    }
+    let mut inputs = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let mut input = std::fs::read(entry?.path())?;
+        input.truncate(INPUT_MAX_BYTES);
+        inputs.push(input);
+    }
+    inputs.sort();
+    let mut packed = Vec::new();
+    for input in inputs {
+        packed.extend((input.len() as u16).to_le_bytes());
+        packed.extend(input);
+    }
+    std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("kept").join(target.name), packed)
 }
 
 fn run(target: &Target, seed: u64, time: Duration) -> bool {

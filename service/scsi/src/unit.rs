@@ -559,7 +559,11 @@ impl Unit {
             let Some(task) = self.tasks.enter(u32::MAX, line.nexus, line.id, Attribute::Simple) else {
                 break;
             };
-            let _ = self.tasks.claim(task, Footprint::Exclusive { first, end });
+            if !self.tasks.claim(task, Footprint::Exclusive { first, end }) {
+                // Two had the same blocks: only a damaged ledger says so, and nobody would end the wait.
+                self.tasks.leave(task);
+                continue;
+            }
             self.unfinished.push((line.nexus, line.id, task));
         }
     }
