@@ -77,6 +77,8 @@ pub struct Volume {
 /// What a volume is to those who use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// A disk with blocks of 512 bytes, physically as the store says.
+    Store,
     /// A disk with blocks of so many bytes, logical and physical.
     Disk(u32, u32),
     Cdrom,
@@ -125,7 +127,7 @@ impl Site {
         self.volumes.push(Volume {
             name: name.into(),
             bytes: mib * MIB,
-            kind: Kind::Disk(512, 512),
+            kind: Kind::Store,
             shared: false,
             removable: false,
             read_only: false,
@@ -210,7 +212,7 @@ impl Site {
         for volume in &self.volumes {
             line(format_args!("[disk.{}]\nstore = \"local\"\nsize = {}", volume.name, volume.bytes));
             match volume.kind {
-                Kind::Disk(512, 512) => {}
+                Kind::Store => {}
                 Kind::Disk(logical, physical) => {
                     line(format_args!("block_size = {logical}\nphysical_block_size = {physical}"));
                 }

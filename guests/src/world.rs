@@ -75,7 +75,13 @@ impl World {
     }
 
     pub fn spec(&self, vm: &str) -> Result<GuestSpec> {
+        self.spec_with_memory(vm, 256)
+    }
+
+    /// A guest with so many MiB of memory.
+    pub fn spec_with_memory(&self, vm: &str, mib: u32) -> Result<GuestSpec> {
         let mut spec = GuestSpec::new(vm, self.bench.accel, &self.scratch.files, &self.scratch.sockets);
+        spec.memory_mib = mib;
         spec.qemu_args = match &self.server {
             Some(server) => server.qemu_args(vm, spec.memory_mib)?,
             None => self.own_devices(vm)?,
@@ -114,11 +120,12 @@ impl World {
                         add("-blockdev", self.own_blockdev(volume));
                         let found = self.site.volumes.iter().find(|v| v.name == *volume);
                         let found = found.during(format!("the site has no volume {volume}"))?;
+                        let removable = if found.removable { "on" } else { "off" };
                         let device = match found.kind {
                             Kind::Cdrom => "scsi-cd".to_string(),
+                            Kind::Store => format!("scsi-hd,removable={removable}"),
                             Kind::Disk(logical, physical) => format!(
-                                "scsi-hd,logical_block_size={logical},physical_block_size={physical},removable={}",
-                                if found.removable { "on" } else { "off" }
+                                "scsi-hd,removable={removable},logical_block_size={logical},physical_block_size={physical}"
                             ),
                         };
                         add(

@@ -74,7 +74,8 @@ blacklist {
 
 /// The two targets differ in what they say of their paths. Linux makes the other path optimized by SET
 /// TARGET PORT GROUPS when it has to use it; what stays apart is the bit for the preferred one.
-const ALUA: &str = "prio alua\n  prio_args exclusive_pref_bit\n  path_grouping_policy group_by_prio";
+const ALUA: &str =
+    "detect_prio no\n  prio alua\n  prio_args exclusive_pref_bit\n  path_grouping_policy group_by_prio";
 const PLAIN: &str = "prio const\n  path_grouping_policy failover";
 
 /// The peer: tgt in the tree.
@@ -430,8 +431,11 @@ pub fn initiator(bench: &Bench) -> Result<String> {
                 kills += 1;
                 std::thread::sleep(Duration::from_millis(700));
             }
+            // The probe goes on after the last of them, so that it sees its end.
+            std::thread::sleep(Duration::from_secs(3));
             Ok(())
         })?;
+        ensure!(kill_ms < SILENT_MS_MAX, "after a kill of the worker a read took {kill_ms:.0} ms");
         ensure!(before == noticed()?, "a session noticed the death of the worker");
     }
     let verdict = load.stop(guest, job)?;

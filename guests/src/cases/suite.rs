@@ -4,7 +4,8 @@
 //! CUnit knows no skipped tests: it counts them as passed. So they are counted here, by what the suite
 //! prints inside each test, and a skip is a failure unless `scsi-suite.skips` has it with its reason.
 
-use crate::site::DiskModel;
+use crate::guest::Guest;
+use crate::site::{DiskModel, Kind};
 use crate::world::{Against, Bench, World};
 use crate::{During, Result, ensure};
 use std::collections::BTreeMap;
@@ -85,22 +86,36 @@ fn allowed() -> BTreeMap<&'static str, &'static str> {
 /// another passes has passed.
 const ON_REMOVABLE: &[&str] = &["NoMedia", "StartStopUnit", "PreventAllow"];
 const ON_READ_ONLY: &[&str] = &["ReadOnly"];
+/// WriteSame16.Unmap reads 65,536 blocks at once where a disk has as many, and the kernel's generic driver
+/// takes no such request: so this suite gets a disk that has less. ExtendedCopy.Large wants a disk that is
+/// larger than the longest segment.
+const ON_SMALL: &str = "WriteSame16";
+const SMALL_MIB: u64 = 24;
+const ON_LARGE: &str = "ExtendedCopy";
+const LARGE_MIB: u64 = 4096;
 
 pub fn suite(bench: &Bench) -> Result<String> {
     let ours = bench.against == Against::Standpipe;
     let world = World::open(bench, "scsi-suite", |site| {
         let site = site
             .volume("plain", 64)
-            .with(|volume| volume.shared = ours)
+            .with(|volume| {
+                volume.shared = ours;
+                // GetLBAStatus.UnmapSingle confuses blocks with physical blocks where they differ.
+                volume.kind = Kind::Disk(512, 512);
+            })
             .volume("removable", 64)
             .with(|volume| volume.removable = true)
             .volume("sealed", 64)
             .with(|volume| volume.read_only = true)
-            .disk("web1", "disk0", DiskModel::Scsi, &["plain", "removable", "sealed"]);
+            .volume("small", SMALL_MIB)
+            .volume("large", LARGE_MIB)
+            .disk("web1", "disk0", DiskModel::Scsi, &["plain", "removable", "sealed", "small", "large"]);
         // The same disk by a second controller, for the multipath tests.
         if ours { site.disk("web1", "disk1", DiskModel::Scsi, &["plain"]) } else { site }
     })?;
-    let guest = world.boot("web1")?;
+    // The kernel's generic driver wants large pieces of memory that hang together.
+    let guest = Guest::boot(&bench.image, world.spec_with_memory("web1", 512)?)?;
     let worker = world.worker()?;
     // The generic devices are numbered as they are found: controller by controller, LUN by LUN.
     let generic = guest.check("lsscsi -g | grep -v nvme | awk '{ print $1, $NF }'")?;
@@ -116,7 +131,13 @@ pub fn suite(bench: &Bench) -> Result<String> {
     let tests: Vec<&str> = list.lines().filter(|line| line.contains('.')).collect();
     ensure!(suites.len() > 40 && tests.len() > 150, "the suite lists {suites:?}");
     let both = if ours { format!("{plain} {}", device("[1:0:0:0]")?) } else { plain };
-    let mut runs: Vec<(&str, &str)> = suites.iter().map(|suite| (*suite, both.as_str())).collect();
+    let (small, large) = (device("[0:0:0:3]")?, device("[0:0:0:4]")?);
+    let on = |suite: &str| match suite {
+        ON_SMALL => small.as_str(),
+        ON_LARGE => large.as_str(),
+        _ => both.as_str(),
+    };
+    let mut runs: Vec<(&str, &str)> = suites.iter().map(|suite| (*suite, on(suite))).collect();
     runs.extend(ON_REMOVABLE.iter().map(|suite| (*suite, removable.as_str())));
     runs.extend(ON_READ_ONLY.iter().map(|suite| (*suite, sealed.as_str())));
 
@@ -136,8 +157,11 @@ pub fn suite(bench: &Bench) -> Result<String> {
                 *known = (verdict, said);
             }
         }
-        // What a test of this suite has left behind is not the next one's matter.
-        guest.check("for d in /dev/sg?; do for i in 1 2 3; do sg_raw $d 00 00 00 00 00 00 >/dev/null 2>&1 && break; done; done")?;
+        // What a test of this suite has left behind, such as the results of its copies, is not the next
+        // one's matter: the next begins after a reset.
+        guest.check(
+            "for d in /dev/sg?; do sg_reset --no-esc --device $d; for i in 1 2 3; do sg_raw $d 00 00 00 00 00 00 >/dev/null 2>&1 && break; done; done; true",
+        )?;
     }
     if ours {
         world.unmoved(worker)?;
@@ -148,8 +172,10 @@ pub fn suite(bench: &Bench) -> Result<String> {
     for test in &tests {
         let (verdict, said) = results.get(*test).cloned().unwrap_or((Verdict::Hung, "it never began".into()));
         *count.entry(verdict).or_insert(0u32) += 1;
+        let crashed = verdict == Verdict::Hung && said.contains("Segmentation fault");
         match (verdict, allowed.get(test)) {
             (Verdict::Passed, None) | (Verdict::Skipped, Some(_)) => {}
+            (Verdict::Hung, Some(why)) if crashed && why.contains("crashes") => {}
             (Verdict::Passed, Some(_)) => wrong.push(format!("{test} passed, and scsi-suite.skips has it")),
             (verdict, _) => wrong.push(format!("{test} {verdict:?}: {said}")),
         }
