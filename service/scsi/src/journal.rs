@@ -54,8 +54,10 @@ pub(crate) struct Journal {
 
 impl Journal {
     pub fn put(&mut self, nexus: Nexus, id: u64, note: Note) {
+        let before = self.lines.len();
         self.forget(nexus, id);
-        if matches!(note, Note::Ended { .. }) && self.is_full() {
+        // The end of what has begun takes its line.
+        if matches!(note, Note::Ended { .. }) && self.lines.len() == before && self.is_full() {
             // The oldest answer goes. What has only begun is never given up, and what has not come again
             // is not this turn's.
             let oldest = self.lines.iter().position(Line::is_given);

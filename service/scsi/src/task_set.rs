@@ -29,6 +29,9 @@ use crate::nexus::Nexus;
 /// a cluster keep out by default; a table of this length is 300 KiB, made as it is needed.
 pub const TASKS_MAX: usize = 4096;
 
+/// Whose tasks are those of nexuses that are gone.
+pub(crate) const NOBODY: Nexus = Nexus(u32::MAX);
+
 /// A task of a unit: given when it enters, void when it has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TaskKey(pub u32);
@@ -359,6 +362,13 @@ impl TaskSet {
         running
     }
 
+    /// A nexus that is gone leaves its tasks that run to nobody: its number may be another's soon.
+    pub fn disown(&mut self, nexus: Nexus) {
+        for entry in self.entries.iter_mut().flatten().filter(|entry| entry.nexus == nexus) {
+            entry.nexus = NOBODY;
+        }
+    }
+
     /// The caller's names of tasks of these nexuses that may reach the medium without being executed
     /// again.
     pub fn begun(&self, of: impl Fn(Nexus) -> bool, but: TaskKey) -> Vec<u32> {
@@ -390,8 +400,8 @@ impl TaskSet {
         self.get(key).map(|entry| entry.tag)
     }
 
-    /// Whose task has this key.
+    /// Whose task has this key; nothing if that one is gone.
     pub fn owner(&self, key: TaskKey) -> Option<(Nexus, u64)> {
-        self.get(key).map(|entry| (entry.nexus, entry.id))
+        self.get(key).filter(|entry| entry.nexus != NOBODY).map(|entry| (entry.nexus, entry.id))
     }
 }

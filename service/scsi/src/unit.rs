@@ -249,7 +249,10 @@ impl Unit {
             return Some(nexus);
         }
         let nexus = self.nexuses.add(peer, true)?;
+        // The place may be one that another had before a restart, and did not claim.
+        self.give_up_unfinished(|of, _| of == nexus);
         self.journal.forget_nexus(nexus);
+        self.copies.forget(nexus);
         self.told.set_word(nexus, 0);
         self.attentions.set_word(nexus, 0);
         self.attentions.establish(nexus, Condition::POWER_ON);
@@ -264,6 +267,7 @@ impl Unit {
     pub fn detach(&mut self, nexus: Nexus) -> Vec<u32> {
         self.give_up_unfinished(|of, _| of == nexus);
         let running = self.tasks.abort(nexus, |of, _| of == nexus, None);
+        self.tasks.disown(nexus);
         self.lose_nexus(nexus);
         self.nexuses.remove(nexus);
         self.dirty = true;

@@ -8,6 +8,7 @@ use crate::execute::Call;
 use crate::nexus::{Nexus, Peer, PortId};
 use crate::reservation::Access;
 use crate::sense::Sense;
+use crate::task_set::NOBODY;
 use crate::unit::{Response, Settle, Unit, Verdict, status};
 
 /// PERSISTENT RESERVE IN.
@@ -105,7 +106,9 @@ impl Unit {
             }
             waits_for = self.tasks.abort(call.nexus, |of, _| abort.contains(&of), Some(call.task));
         }
-        waits_for.extend(self.tasks.begun(|of| fenced.contains(&of), call.task));
+        // Who is shut out may have left tasks at the disks when its nexus was lost.
+        let shut_out = |of| fenced.contains(&of) || (effects.changed && of == NOBODY);
+        waits_for.extend(self.tasks.begun(shut_out, call.task));
         if effects.changed {
             self.reservations_changed();
         }
@@ -123,7 +126,8 @@ impl Unit {
     /// have died before the tasks of others had ended, and before the table was on stable storage.
     fn settle_again(&mut self, call: &Call<'_>, data_out: u64) -> Verdict {
         self.stored.begin(call.task);
-        let waits_for = self.tasks.begun(|of| !self.allowed(of).has(Access::Write), call.task);
+        let shut_out = |of| of == NOBODY || !self.allowed(of).has(Access::Write);
+        let waits_for = self.tasks.begun(shut_out, call.task);
         Verdict::Settle(Settle {
             response: Response { data_out, ..Response::GOOD },
             waits_for,

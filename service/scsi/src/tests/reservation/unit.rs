@@ -511,6 +511,21 @@ fn a_reset_leaves_persistent_reservations() {
     assert_eq!(status(&mut unit, OTHER, &READ), 0x18);
 }
 
+/// A writer that was shut out while it was away: what it left at the disks lands before the answer.
+#[test]
+fn preempt_waits_for_writes_of_a_nexus_that_was_lost() {
+    let mut unit = reserved(0x5);
+    assert!(matches!(start(&mut unit, OTHER, 5, &WRITE).verdict, Verdict::Medium(_)));
+    let write = start(&mut unit, OTHER, 6, &WRITE).task;
+    assert_eq!(unit.detach(OTHER), [5, 6]);
+    // Somebody else has its number.
+    assert_eq!(unit.attach(peer(9)), Some(OTHER));
+    assert_eq!(unit.manage(OTHER, Function::AbortTaskSet), Managed::Complete { waits_for: Vec::new() });
+    assert_eq!(unit.finish(write, request::Status::Good), Ending::Aborted);
+    let outcome = begin_out(&mut unit, NEXUS, 0x04, 0x5, &list(0xa, 0xb, 0));
+    assert_eq!(settle(&outcome).waits_for, [5]);
+}
+
 /// SPC-4 table 65, SBC-4 table 13, and for the commands of MMC the choice that the module tells of:
 /// the operation code, the service action, and what reservations do. Every row is among these.
 const ACCESSES: &[(u8, Option<u8>, Access)] = {
