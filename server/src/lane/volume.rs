@@ -27,9 +27,15 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(25);
 /// The lane and its other guests wait as well, so it is short.
 const LOCK_PATIENCE_FRESH: Duration = Duration::from_millis(20);
 
+/// Places for volumes in a lane, and the part of a volume's number that says which place it has.
+const PLACES_MAX: usize = 1 << 16;
+
 /// An open volume.
 pub struct Volume {
     pub spec: VolumeSpec,
+    /// Its place, and above that how often the place was given away before: requests and copies go by
+    /// it, and must not take what comes into the place of a closed volume for theirs.
+    number: u32,
     disk: Box<dyn Disk>,
     /// As SCSI initiators see it, once there is one.
     unit: Option<Box<LogicalUnit>>,
@@ -53,6 +59,8 @@ impl Volume {
 pub struct Volumes {
     ring: Rc<Ring>,
     table: Vec<Option<Volume>>,
+    /// By place, the number of the next volume there.
+    numbers: Vec<u32>,
     /// Volumes with requests in flight.
     busy: Vec<u32>,
     /// A volume that is to be closed has no request in flight any more.
@@ -64,14 +72,22 @@ pub struct Volumes {
 
 impl Volumes {
     pub fn new(ring: Rc<Ring>, vault: Vault) -> Self {
-        Self { ring, table: Vec::new(), busy: Vec::new(), leaving: false, changed: Vec::new(), vault }
+        Self {
+            ring,
+            table: Vec::new(),
+            numbers: Vec::new(),
+            busy: Vec::new(),
+            leaving: false,
+            changed: Vec::new(),
+            vault,
+        }
     }
 
     /// Opens a volume, or counts one more user of an open one. `resumed`: a killed worker may still
     /// have requests on it.
     pub fn open(&mut self, spec: &VolumeSpec, resumed: bool) -> Result<u32, Problem> {
         if let Some(index) = self.find(&spec.name)
-            && let Some(Some(volume)) = self.table.get_mut(index as usize)
+            && let Some(volume) = self.get_mut(index)
         {
             volume.users += 1;
             return Ok(index);
@@ -79,8 +95,25 @@ impl Volumes {
         let identity = Identity { naa: spec.naa.0, serial: spec.serial.clone(), name: spec.name.clone() };
         let disk =
             open(spec, identity, &self.ring, if resumed { LOCK_PATIENCE } else { LOCK_PATIENCE_FRESH })?;
-        let volume = Volume {
+        let free = self.table.iter().position(Option::is_none);
+        let place = match free {
+            Some(place) => place,
+            None if self.table.len() < PLACES_MAX => {
+                self.numbers.push(self.table.len() as u32);
+                self.table.push(None);
+                self.table.len() - 1
+            }
+            None => {
+                return Err(Problem::conflict(format!("a lane has at most {PLACES_MAX} volumes"))
+                    .at(format!("disk.{}", spec.name))
+                    .hint("give the server more lanes"));
+            }
+        };
+        let number = self.numbers[place];
+        self.numbers[place] = number.wrapping_add(PLACES_MAX as u32);
+        self.table[place] = Some(Volume {
             spec: spec.clone(),
+            number,
             disk,
             unit: None,
             users: 1,
@@ -89,19 +122,14 @@ impl Volumes {
             closing: false,
             ends: [0; Status::ALL.len()],
             cause: None,
-        };
-        let free = self.table.iter().position(Option::is_none);
-        let index = free.unwrap_or_else(|| {
-            self.table.push(None);
-            self.table.len() - 1
         });
-        self.table[index] = Some(volume);
-        Ok(index as u32)
+        Ok(number)
     }
 
     /// One user less. Closes the volume with the last, once its last request has ended.
     pub fn close(&mut self, index: u32) {
-        let Some(Some(volume)) = self.table.get_mut(index as usize) else { return };
+        let Some(place) = self.place(index) else { return };
+        let Some(volume) = &mut self.table[place] else { return };
         volume.users = volume.users.saturating_sub(1);
         if volume.users > 0 {
             return;
@@ -111,28 +139,40 @@ impl Volumes {
         }
         volume.closing = true;
         if volume.in_flight == 0 {
-            self.table[index as usize] = None;
+            self.table[place] = None;
         }
+    }
+
+    /// The place of a volume. `None`: it was closed.
+    fn place(&self, number: u32) -> Option<usize> {
+        let place = number as usize % PLACES_MAX;
+        self.table.get(place)?.as_ref().is_some_and(|volume| volume.number == number).then_some(place)
+    }
+
+    fn get_mut(&mut self, number: u32) -> Option<&mut Volume> {
+        let volume = self.table.get_mut(number as usize % PLACES_MAX)?.as_mut()?;
+        (volume.number == number).then_some(volume)
     }
 
     /// Has the volume a unit? If not, it is made, with what is left of it.
     pub fn make_unit(&mut self, index: u32, left: Left) -> Result<(), Problem> {
-        let Some(Some(volume)) = self.table.get_mut(index as usize) else { return Ok(()) };
+        let vault = self.vault.clone();
+        let Some(volume) = self.get_mut(index) else { return Ok(()) };
         if volume.unit.is_none() {
             let facts = volume.disk.facts().clone();
-            volume.unit = Some(Box::new(LogicalUnit::new(&volume.spec, facts, left, &self.vault)?));
+            volume.unit = Some(Box::new(LogicalUnit::new(&volume.spec, facts, left, &vault)?));
             self.dirty(index);
         }
         Ok(())
     }
 
     pub fn unit(&mut self, index: u32) -> Option<&mut LogicalUnit> {
-        self.table.get_mut(index as usize)?.as_mut()?.unit.as_deref_mut()
+        self.get_mut(index)?.unit.as_deref_mut()
     }
 
     /// Takes the unit's descriptors away from the last user, for another lane.
     pub fn release_unit(&mut self, index: u32) -> Option<Left> {
-        let volume = self.table.get_mut(index as usize)?.as_mut()?;
+        let volume = self.get_mut(index)?;
         if volume.users > 1 {
             return None;
         }
@@ -179,7 +219,7 @@ impl Volumes {
         wanted: &Allocation,
         reply: &mut Vec<u8>,
     ) -> Option<Ending> {
-        let volume = self.table.get_mut(index as usize)?.as_mut()?;
+        let volume = self.get_mut(index)?;
         let disk = &mut volume.disk;
         let logical = volume.unit.as_mut()?;
         Some(logical.unit.finish_allocation(task, wanted, |lba| disk.allocation(lba), reply))
@@ -190,7 +230,7 @@ impl Volumes {
     }
 
     pub fn get(&self, index: u32) -> Option<&Volume> {
-        self.table.get(index as usize)?.as_ref()
+        self.place(index).and_then(|place| self.table[place].as_ref())
     }
 
     /// The numbers of all places, those of no volume included.
@@ -206,11 +246,11 @@ impl Volumes {
         let same = |volume: &Option<Volume>| {
             volume.as_ref().is_some_and(|volume| volume.spec.name == name && !volume.closing)
         };
-        self.table.iter().position(same).map(|index| index as u32)
+        self.table.iter().find(|volume| same(volume))?.as_ref().map(|volume| volume.number)
     }
 
     pub fn submit(&mut self, now: Instant, index: u32, tag: u32, operation: Operation, data: Data<'_>) {
-        let Some(Some(volume)) = self.table.get_mut(index as usize) else {
+        let Some(volume) = self.get_mut(index) else {
             unreachable!("a request names a volume that stays open until it ends");
         };
         volume.disk.submit(now, tag, operation, data);
@@ -225,8 +265,8 @@ impl Volumes {
     pub fn poll(&mut self, now: Instant, ended: &mut Vec<(u32, Status)>) {
         let mut at = 0;
         while at < self.busy.len() {
-            let index = self.busy[at] as usize;
-            let Some(volume) = &mut self.table[index] else {
+            let place = self.place(self.busy[at]);
+            let Some(volume) = place.and_then(|place| self.table[place].as_mut()) else {
                 self.busy.swap_remove(at);
                 continue;
             };
@@ -266,26 +306,24 @@ impl Volumes {
 
     /// A disk was given something after it was polled last; it may have an end without asking anybody.
     pub fn has_unpolled(&self) -> bool {
-        self.busy
-            .iter()
-            .any(|index| self.table[*index as usize].as_ref().is_some_and(|volume| volume.unpolled))
+        self.busy.iter().any(|index| self.get(*index).is_some_and(|volume| volume.unpolled))
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.busy.iter().filter_map(|index| self.table[*index as usize].as_ref()?.disk.next_deadline()).min()
+        self.busy.iter().filter_map(|index| self.get(*index)?.disk.next_deadline()).min()
     }
 
     /// What is known of an open volume is new; its backing is the same.
     pub fn respecify(&mut self, spec: &VolumeSpec) -> Option<u32> {
         let index = self.find(&spec.name)?;
-        self.table[index as usize].as_mut()?.spec = spec.clone();
+        self.get_mut(index)?.spec = spec.clone();
         Some(index)
     }
 
     /// The backing may have grown. The new facts, if it has.
     pub fn resize(&mut self, spec: &VolumeSpec) -> Option<(u32, Facts)> {
         let index = self.find(&spec.name)?;
-        let volume = self.table[index as usize].as_mut()?;
+        let volume = self.get_mut(index)?;
         volume.spec = spec.clone();
         volume.disk.resize().then(|| (index, volume.disk.facts().clone()))
     }
