@@ -165,20 +165,49 @@ impl Host {
                 continue;
             }
             let id = spec.id.clone();
-            let (left, units) = self.lanes[lane].call(move |lane| lane.release_slot(&id))??;
-            objects.slots.remove(&name);
-            objects.units.extend(units);
-            moved.push((spec, left));
+            match self.lanes[lane].call(move |lane| lane.release_slot(&id))? {
+                Ok((left, units)) => {
+                    objects.slots.remove(&name);
+                    objects.units.extend(units);
+                    moved.push((spec, left, lane));
+                }
+                Err(problem) => {
+                    self.put_back(objects, group, moved);
+                    return Err(problem);
+                }
+            }
         }
-        let released = self.release_exports(objects, group, most)?;
+        let released = match self.release_exports(objects, group, most) {
+            Ok(released) => released,
+            Err(problem) => {
+                self.put_back(objects, group, moved);
+                return Err(problem);
+            }
+        };
         let mut first = Ok(());
-        for (spec, left) in moved {
+        for (spec, left, _) in moved {
             let added = self.add_slot(objects, &spec, left);
             first = first.and(added);
         }
         let first = first.and(self.take_up_exports(objects, released));
         self.all_have_come();
         first
+    }
+
+    /// Not all of a group could be given up: what was goes on in the lane that it came from.
+    fn put_back(
+        &self,
+        objects: &mut Objects,
+        group: &GroupSpec,
+        moved: Vec<(SlotSpec, HashMap<String, OwnedFd>, usize)>,
+    ) {
+        for (spec, left, lane) in moved {
+            objects.groups.insert(group.name.clone(), lane);
+            if let Err(problem) = self.add_slot(objects, &spec, left) {
+                tracing::error!("a slot could not be put back: {problem}");
+            }
+        }
+        objects.groups.remove(&group.name);
     }
 
     /// The lane of a group; of a new one, or of none, the quietest.
@@ -196,13 +225,29 @@ impl Host {
         if let Some(left) = objects.units.remove(name) {
             return Ok(Use { lun, spec, left });
         }
-        let key = vault::key(&unit::unit_key(name));
-        let ledger = objects.estate.take_all(&key).into_values().next();
+        let ledger = objects.estate.take(&unit::ledger_name(name));
         let persistent = match ledger {
-            Some(_) => None,
+            // It goes before what is stored, which is for a ledger that cannot be used.
+            Some(_) => self.stable.read(&spec).unwrap_or_default(),
             None => self.stable.read(&spec)?,
         };
         Ok(Use { lun, spec, left: Left { ledger, persistent } })
+    }
+
+    /// What is left of units that nobody could take up waits with their slots: reservations must not be
+    /// forgotten because a disk could not be opened.
+    fn keep_units(objects: &mut Objects, uses: impl IntoIterator<Item = Use>) {
+        for of in uses {
+            if of.left.ledger.is_some() {
+                objects.units.insert(of.spec.name, of.left);
+            }
+        }
+    }
+
+    fn keep_ledger(objects: &mut Objects, volume: &str) {
+        if let Some(ledger) = objects.estate.take(&unit::ledger_name(volume)) {
+            objects.units.insert(volume.to_owned(), Left { ledger: Some(ledger), persistent: None });
+        }
     }
 
     fn volume(objects: &Objects, name: &str) -> Result<VolumeSpec, Problem> {
@@ -232,7 +277,10 @@ impl Host {
             Ok((lane, volumes)) => {
                 let given = spec.clone();
                 match self.lanes[lane].call(move |lane| lane.add_slot(given, volumes, left))? {
-                    Err(unmade) => (unmade.problem, unmade.left),
+                    Err(unmade) => {
+                        Self::keep_units(objects, unmade.units);
+                        (unmade.problem, unmade.left)
+                    }
                     Ok(()) => {
                         for volume in volumes_of(&spec.device) {
                             objects.faults.remove(&volume);
@@ -244,6 +292,7 @@ impl Host {
             }
         };
         for volume in volumes_of(&spec.device) {
+            Self::keep_ledger(objects, &volume);
             objects.faults.entry(volume).or_insert_with(|| problem.what.clone());
         }
         if !left.is_empty() {
@@ -258,7 +307,13 @@ impl Host {
             Device::VirtioScsi { luns, .. } => {
                 let mut volumes = Vec::new();
                 for lun in luns {
-                    volumes.push(self.use_of(objects, lun.lun, &lun.volume)?);
+                    match self.use_of(objects, lun.lun, &lun.volume) {
+                        Ok(of) => volumes.push(of),
+                        Err(problem) => {
+                            Self::keep_units(objects, volumes);
+                            return Err(problem);
+                        }
+                    }
                 }
                 (self.lane_of(objects, spec.group.as_deref()), volumes)
             }
@@ -270,12 +325,13 @@ impl Host {
         };
         // The lock of a volume that is written is its own fence, and the quicker one. Readers share
         // theirs, so a successor has to wait until the dead lanes' rings have come to rest.
-        if volumes.iter().any(|volume| volume.spec.read_only) {
-            self.settle_fences(objects, SETTLE_MAX).map_err(|error| {
-                Problem::failed(format!("the last worker's reads do not end: {error}"))
-                    .at(spec.id.to_string())
-                    .hint("a disk or its network path hangs; mend it, then apply the site again")
-            })?;
+        if volumes.iter().any(|volume| volume.spec.read_only)
+            && let Err(error) = self.settle_fences(objects, SETTLE_MAX)
+        {
+            Self::keep_units(objects, volumes);
+            return Err(Problem::failed(format!("the last worker's reads do not end: {error}"))
+                .at(spec.id.to_string())
+                .hint("a disk or its network path hangs; mend it, then apply the site again"));
         }
         Ok((lane, volumes))
     }
@@ -390,6 +446,9 @@ impl Host {
             Step::RemoveVolume { volume } => {
                 objects.volumes.remove(volume);
                 objects.faults.remove(volume);
+                if objects.units.remove(volume).is_some() {
+                    self.vault.forget(&unit::ledger_name(volume));
+                }
                 Ok(())
             }
             Step::AddNetwork(spec) => {

@@ -164,7 +164,13 @@ impl Host {
     fn volumes_of_target(&self, objects: &mut Objects, spec: &TargetSpec) -> Result<Vec<Use>, Problem> {
         let mut volumes = Vec::new();
         for lun in &spec.luns {
-            volumes.push(self.use_of(objects, lun.lun, &lun.volume)?);
+            match self.use_of(objects, lun.lun, &lun.volume) {
+                Ok(of) => volumes.push(of),
+                Err(problem) => {
+                    Self::keep_units(objects, volumes);
+                    return Err(problem);
+                }
+            }
         }
         // As for a slot: readers share their lock, so a successor waits for the dead lanes' rings.
         if volumes.iter().any(|volume| volume.spec.read_only) {
@@ -187,14 +193,17 @@ impl Host {
             }
             Err(problem) => {
                 faults.insert(spec.name.clone(), problem.what.clone());
+                for lun in &spec.luns {
+                    Self::keep_ledger(objects, &lun.volume);
+                }
             }
         }
         made.map(|_| ())
     }
 
     fn make_target(&self, objects: &mut Objects, spec: &TargetSpec) -> Result<usize, Problem> {
-        let volumes = self.volumes_of_target(objects, spec)?;
         let plan = TargetPlan { allow: iscsi::allowed(spec)?, spec: spec.clone() };
+        let volumes = self.volumes_of_target(objects, spec)?;
         let lane = self.lane_of(objects, Some(&spec.group));
         self.lanes[lane].call(move |lane| lane.add_target(plan, volumes))??;
         Ok(lane)

@@ -41,9 +41,9 @@ impl Lane {
 
     /// Takes one request from a ring and starts it. `false`: there is none, or no room.
     fn start_request(&mut self, index: u32, ring: u32) -> bool {
-        if let Some(Some(slot)) = self.slots.get(index as usize)
+        if let Some(Some(slot)) = self.slots.get_mut(index as usize)
             && let Some(served) = slot.rings.get(ring as usize)
-            && !served.is_served()
+            && (!served.is_served() || slot.is_behind_resumed(ring))
         {
             return false;
         }

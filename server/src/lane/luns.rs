@@ -188,6 +188,8 @@ impl Lane {
             if let Some(spec) = self.slots[index as usize].as_ref().map(|slot| slot.spec.clone()) {
                 self.leave_unit_of_slot(&spec, lun.volume);
             }
+            // What the unit held back is named by it, and ends, before the unit goes.
+            self.end_woken();
             self.volumes.close(lun.volume);
             self.luns_changed(index, number, Happening::Removed);
         }

@@ -262,6 +262,7 @@ impl Lane {
             turns_since_look += 1;
             let busy = !self.active.is_empty()
                 || !self.staged.is_empty()
+                || !self.wakers.is_empty()
                 || self.iscsi.is_busy()
                 || !submitted
                 || self.volumes.has_unpolled();

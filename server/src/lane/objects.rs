@@ -25,6 +25,8 @@ use crate::engine::{Report, model_of};
 pub struct Unmade {
     pub problem: Problem,
     pub left: HashMap<String, OwnedFd>,
+    /// What is left of its volumes' units.
+    pub units: Vec<Use>,
 }
 
 /// A volume of a slot or target, at its LUN, with what is left of its unit.
@@ -64,10 +66,11 @@ impl Lane {
         let mut opened = Vec::new();
         // What was left is given back if there is no device for it: its guest waits for one.
         let spec_given = spec.clone();
-        let made = match self.make_device(index, &spec, volumes, resumed, &mut opened) {
-            Err(problem) => Err(Unmade { problem, left }),
+        let mut unused = Vec::new();
+        let made = match self.make_device(index, &spec, volumes, resumed, &mut opened, &mut unused) {
+            Err(problem) => Err(Unmade { problem, left, units: Vec::new() }),
             Ok(device) => Slot::new(index, spec, device, left, &self.vault, &self.wait)
-                .map_err(|problem| Unmade { problem, left: HashMap::new() }),
+                .map_err(|problem| Unmade { problem, left: HashMap::new(), units: Vec::new() }),
         };
         self.blame_nobody();
         match made {
@@ -77,9 +80,18 @@ impl Lane {
                 self.look_at_rings(index);
                 Ok(())
             }
-            Err(failed) => {
+            Err(mut failed) => {
+                failed.units = unused;
                 for volume in opened {
-                    self.leave_unit_of_slot(&spec_given, volume);
+                    // A unit that only this slot has waits with it, as a dying worker would leave it.
+                    if resumed {
+                        let of = self.volumes.get(volume).map(|open| open.spec.clone());
+                        if let (Some(spec), Some(left)) = (of, self.volumes.release_unit(volume)) {
+                            failed.units.push(Use { lun: 0, spec, left });
+                        }
+                    } else {
+                        self.leave_unit_of_slot(&spec_given, volume);
+                    }
                     self.volumes.close(volume);
                 }
                 self.forget_port(index);
@@ -95,9 +107,16 @@ impl Lane {
         volumes: Vec<Use>,
         resumed: bool,
         opened: &mut Vec<u32>,
+        unused: &mut Vec<Use>,
     ) -> Result<Device, Problem> {
         for volume in &volumes {
-            opened.push(self.volumes.open(&volume.spec, resumed)?);
+            match self.volumes.open(&volume.spec, resumed) {
+                Ok(index) => opened.push(index),
+                Err(problem) => {
+                    unused.extend(volumes);
+                    return Err(problem);
+                }
+            }
         }
         match &spec.device {
             DeviceSpec::VirtioScsi { port_id, path, .. } => {
@@ -108,9 +127,15 @@ impl Lane {
                 }
                 let mut device = ScsiDevice::new(spec.queues);
                 let mut luns = Vec::with_capacity(volumes.len());
-                for (at, volume) in volumes.into_iter().zip(opened.iter()) {
-                    let nexus = self.join_unit(&spec.id, *volume, at.left, *port_id, *path)?;
-                    luns.push((at.lun, Lun { volume: *volume, nexus }));
+                let mut volumes = volumes.into_iter().zip(opened.iter());
+                while let Some((at, volume)) = volumes.next() {
+                    match self.join_unit(&spec.id, *volume, at.left, *port_id, *path) {
+                        Ok(nexus) => luns.push((at.lun, Lun { volume: *volume, nexus })),
+                        Err(problem) => {
+                            unused.extend(volumes.map(|(rest, _)| rest));
+                            return Err(problem);
+                        }
+                    }
                 }
                 device.insert_all(luns);
                 Ok(Device::Scsi(Box::new(device)))
@@ -188,12 +213,15 @@ impl Lane {
 
     pub fn remove_slot(&mut self, id: &SlotId) {
         if let Some((slot, volumes)) = self.take_slot(id) {
+            for volume in &volumes {
+                self.leave_unit_of_slot(&slot.spec, *volume);
+            }
+            // What the units held back is named by them, and ends, before they go.
+            self.end_woken();
             for volume in volumes {
-                self.leave_unit_of_slot(&slot.spec, volume);
                 self.volumes.close(volume);
             }
             slot.remove(&self.wait);
-            self.run_woken();
         }
     }
 

@@ -611,10 +611,25 @@ impl Lane {
     /// Runs what waited for tasks that have ended.
     pub(super) fn run_woken(&mut self) {
         while let Some(volume) = self.wakers.pop() {
-            while let Some(tag) = self.volumes.unit(volume).and_then(|logical| logical.unit.woken()) {
+            while !self.journal_full
+                && let Some(tag) = self.volumes.unit(volume).and_then(|logical| logical.unit.woken())
+            {
                 self.start_scsi(tag);
             }
             self.unit_changed(volume);
+            if self.journal_full {
+                // The others when these answers were seen.
+                return;
+            }
+        }
+    }
+
+    /// All of it, however many answers that are: before a unit goes.
+    pub(super) fn end_woken(&mut self) {
+        self.run_woken();
+        while !self.wakers.is_empty() {
+            self.publish();
+            self.run_woken();
         }
     }
 

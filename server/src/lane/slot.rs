@@ -73,6 +73,8 @@ pub struct Slot {
     pub outstanding: u32,
     /// Rings left alone because the slot has as many requests out as it may.
     pub throttled: bool,
+    /// Some ring may have requests left that a dead worker had begun.
+    resuming: bool,
     listener: UnixListener,
     mappings: HashMap<u32, Arc<Mapping>>,
     own_inflight: Arc<Mapping>,
@@ -165,6 +167,7 @@ impl Slot {
             quarantined,
             outstanding: 0,
             throttled: false,
+            resuming: false,
             listener,
             mappings: HashMap::new(),
             own_inflight: Arc::new(own_inflight),
@@ -333,6 +336,27 @@ impl Slot {
             ring.draining = false;
         }
         true
+    }
+
+    /// Whether another ring has requests that a dead worker had begun, and this one has none: what is
+    /// new comes behind all of those, as a logical unit takes something new of a nexus for the sign that
+    /// nothing begun comes any more.
+    pub fn is_behind_resumed(&mut self, index: u32) -> bool {
+        if !self.resuming {
+            return false;
+        }
+        let (rings, device) = (&self.rings, &self.device);
+        let is_left = |(at, ring): (usize, &RingSlot)| {
+            // A ring of buffers for events has no requests.
+            ring.is_served()
+                && device.is_polled(at as u32)
+                && ring.queue.as_ref().is_some_and(|queue| queue.resubmits() > 0)
+        };
+        if rings.get(index as usize).is_some_and(|ring| is_left((index as usize, ring))) {
+            return false;
+        }
+        self.resuming = rings.iter().enumerate().any(is_left);
+        self.resuming
     }
 
     pub fn is_waiting(&self) -> bool {
@@ -573,6 +597,7 @@ impl Slot {
         match self.set_up(index, state.base, resume) {
             Some(mut queue) => {
                 let fault = queue.fault();
+                self.resuming |= queue.resubmits() > 0;
                 if !self.device.is_polled(index) {
                     // Its buffers are taken when there is something to put into them.
                     queue.disable_kicks();

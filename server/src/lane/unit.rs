@@ -15,13 +15,19 @@ use crate::vault::{self, Vault};
 /// The name under which a unit's ledger is kept, behind `unit_key`.
 const LEDGER: &str = "unit";
 
-/// Longest state of a unit: every nexus attached and registered, by names of the greatest length
-/// (see the test). Pages that are not written take no memory.
-const STATE_MAX: usize = 256 << 10;
+/// Longest state of a unit: 128 nexuses and 240 registrants by names of the greatest length (33 and 62 KiB),
+/// a line of the journal for each of 4096 tasks and for answers that were not seen (140 KiB), tokens and
+/// results of copies (70 KiB), and what is short. Pages that are not written take no memory.
+const STATE_MAX: usize = 512 << 10;
 
 /// What engine and lane know a volume's descriptors by: no slot has such a name.
 pub fn unit_key(volume: &str) -> String {
     format!("disk:{volume}")
+}
+
+/// The name under which the ledger of a volume's unit is kept.
+pub fn ledger_name(volume: &str) -> String {
+    vault::name(&unit_key(volume), LEDGER)
 }
 
 /// What is left of a volume's unit when it is opened again.
@@ -117,32 +123,30 @@ impl LogicalUnit {
                 .at(format!("disk.{}", spec.name))
         };
         let bytes = Record::size(STATE_MAX);
-        let (fd, unit) = match left.ledger {
-            Some(fd) if host::memfd::size(&fd).is_ok_and(|size| size == bytes as u64) => (Some(fd), None),
-            _ => {
-                let unit = match &left.persistent {
-                    Some(stored) => Unit::recover(facts.clone(), profile, stored),
-                    None => Unit::new(facts.clone(), profile),
-                };
-                (None, Some(unit))
-            }
-        };
-        let fresh = fd.is_none();
-        let fd = match fd {
+        let fits = |fd: &OwnedFd| host::memfd::size(fd).is_ok_and(|size| size == bytes as u64);
+        let found = left.ledger.filter(fits);
+        let fresh = found.is_none();
+        let fd = match found {
             Some(fd) => fd,
             None => {
-                let fd = host::memfd::create(&format!("standpipe-unit-{}", spec.name), bytes as u64)
-                    .map_err(failed)?;
-                vault.keep(&vault::name(&unit_key(&spec.name), LEDGER), fd.as_fd());
-                fd
+                host::memfd::create(&format!("standpipe-unit-{}", spec.name), bytes as u64).map_err(failed)?
             }
         };
         let window = Window::of_file(fd.as_fd(), 0, bytes).map_err(failed)?;
         let record = Record::new(window, STATE_MAX);
-        let unit = unit.unwrap_or_else(|| Unit::restore(facts, profile, &record.load()));
+        let unit = match (fresh, &left.persistent) {
+            (false, _) => Unit::restore(facts, profile, &record.load()),
+            (true, Some(stored)) => Unit::recover(facts, profile, stored),
+            (true, None) => Unit::new(facts, profile),
+        };
         let logical = Self { unit, ledger: Some((record, fd)), volume: spec.name.clone(), ports: Vec::new() };
         if fresh {
+            // Kept when it says what the unit is, not before: a successor that found it empty would take
+            // up a unit that nobody has reserved.
             logical.save();
+            if let Some((_, fd)) = &logical.ledger {
+                vault.keep(&ledger_name(&spec.name), fd.as_fd());
+            }
         }
         Ok(logical)
     }
@@ -169,7 +173,7 @@ impl LogicalUnit {
 
     /// Nobody uses the volume any more.
     pub fn close(self, vault: &Vault) {
-        vault.forget(&vault::name(&unit_key(&self.volume), LEDGER));
+        vault.forget(&ledger_name(&self.volume));
     }
 
     /// For another lane to take up.
