@@ -233,9 +233,9 @@ impl Volumes {
         self.place(index).and_then(|place| self.table[place].as_ref())
     }
 
-    /// The numbers of all places, those of no volume included.
-    pub fn indices(&self) -> std::ops::Range<u32> {
-        0..self.table.len() as u32
+    /// The numbers of all volumes.
+    pub fn indices(&self) -> Vec<u32> {
+        self.iter().map(|volume| volume.number).collect()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Volume> {
