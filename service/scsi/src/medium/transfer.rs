@@ -63,7 +63,8 @@ pub(crate) fn prefetch(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict, 
 }
 
 /// A count of zero means to the end. The whole volume is flushed whatever the range; IMMED is
-/// accepted, and the answer comes when the flush has ended, which promises more.
+/// accepted, and the answer comes when the flush has ended, which promises more. So is SYNC_NV, of
+/// SBC-3's drafts: there is no non-volatile cache between.
 pub(crate) fn synchronize_cache(unit: &mut Unit, call: &mut Call<'_>) -> Result<Verdict, Sense> {
     Range::of(&call.cdb).within(unit)?;
     Ok(Verdict::Medium(Plan::one(Operation::Flush)))

@@ -87,7 +87,7 @@ pub(super) const ROWS: [Row; 33] = [
     Row {
         name: "SYNCHRONIZE CACHE(10)",
         opcode: 0x35,
-        usage: &[0x35, 0x02, F, F, F, F, G, F, F, R],
+        usage: &[0x35, 0x06, F, F, F, F, G, F, F, R],
         ..FLUSH
     },
     Row {
@@ -181,7 +181,7 @@ pub(super) const ROWS: [Row; 33] = [
     Row {
         name: "SYNCHRONIZE CACHE(16)",
         opcode: 0x91,
-        usage: &[0x91, 0x02, F, F, F, F, F, F, F, F, F, F, F, F, G, R],
+        usage: &[0x91, 0x06, F, F, F, F, F, F, F, F, F, F, F, F, G, R],
         ..FLUSH
     },
     Row {

@@ -66,6 +66,7 @@ fn synchronize_cache_flushes() {
     let mut unit = unit(facts());
     assert_eq!(operations(&mut unit, &[0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0]), [Operation::Flush]);
     assert_eq!(operations(&mut unit, &[0x35, 0x02, 0, 0, 0, 5, 0, 0, 9, 0]), [Operation::Flush]);
+    assert_eq!(operations(&mut unit, &[0x35, 0x06, 0, 0, 0, 5, 0, 0, 9, 0]), [Operation::Flush]);
     assert_eq!(
         operations(&mut unit, &[0x91, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
         [Operation::Flush]
