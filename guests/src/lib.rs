@@ -7,6 +7,7 @@
 //! - [`World`] is a site description with its server and guests. It can also be built from QEMU's
 //!   own devices: a test that fails there is wrong itself.
 //! - [`cases`] are the tests, [`torture`] the crash test, [`demo`] what `script/demo` shows.
+//! - [`conformance`] needs no guest: libiscsi's suite on our iSCSI target.
 //!
 //! Everything here needs root: QEMU runs in a Debian tree, by chroot in a mount namespace.
 
@@ -16,6 +17,8 @@ pub mod accel;
 mod agent;
 mod base64;
 pub mod cases;
+pub mod conformance;
+mod cunit;
 pub mod demo;
 mod failure;
 pub mod guest;

@@ -5,7 +5,7 @@
 use standpipe_guests::cases::{self, Case};
 use standpipe_guests::site::DiskModel;
 use standpipe_guests::torture::{Model, torture};
-use standpipe_guests::{Against, Bench, Failure, Image, Result, World, accel, demo};
+use standpipe_guests::{Against, Bench, Failure, Image, Result, World, accel, conformance, demo};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,9 @@ const USAGE: &str = "usage:
   standpipe-guests run [--against qemu] COMMAND  boot a guest with two disks and a NIC, run a shell command in it
   standpipe-guests torture --model virtio-scsi|virtio-blk|virtio-net|all --kills N
                                                  kill the worker under verified load
+  standpipe-guests iscsi-suite [--long] [SUITE...]
+                                                 libiscsi's conformance suite on our iSCSI target, without a guest
+      --long              all of it on disks of 512e and 4Kn, too
   standpipe-guests demo                          what script/demo shows
 STANDPIPE_BINARY names the program to test; STANDPIPE_ACCEL=kvm|tcg skips the probe of KVM;
 STANDPIPE_SEED repeats the moments of the kills.";
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         ["test", rest @ ..] => test(rest),
         ["run", command] => run(command, Against::Standpipe),
         ["run", "--against", "qemu", command] => run(command, Against::Qemu),
+        ["iscsi-suite", rest @ ..] => conformance::conformance(rest),
         ["demo"] => demo::demo().map(|()| true),
         ["torture", rest @ ..] => torture_command(rest),
         _ => Err(Failure::new(USAGE)),

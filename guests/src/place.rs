@@ -3,6 +3,7 @@
 use crate::{During, Failure, Result};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The root of the repository that this crate was built from.
 pub fn repository() -> PathBuf {
@@ -49,7 +50,7 @@ pub struct Image {
 impl Image {
     /// Asks `script/guest-image`, which makes the tree and the image when they are not there.
     pub fn get() -> Result<Image> {
-        run_script("tree")?;
+        tree()?;
         let answer = run_script("guest-image")?;
         let field = |name: &str| {
             answer
@@ -65,6 +66,11 @@ impl Image {
             cd: field("cd")?,
         })
     }
+}
+
+/// Makes the Debian tree, unless it is there.
+pub fn tree() -> Result<()> {
+    run_script("tree").map(drop)
 }
 
 fn run_script(name: &str) -> Result<String> {
@@ -85,7 +91,7 @@ fn run_script(name: &str) -> Result<String> {
 pub struct Scratch {
     pub files: PathBuf,
     pub sockets: PathBuf,
-    keep: std::cell::Cell<bool>,
+    keep: AtomicBool,
 }
 
 impl Scratch {
@@ -101,13 +107,13 @@ impl Scratch {
         Ok(Scratch {
             files,
             sockets,
-            keep: std::cell::Cell::new(std::env::var_os("STANDPIPE_KEEP").is_some()),
+            keep: AtomicBool::new(std::env::var_os("STANDPIPE_KEEP").is_some()),
         })
     }
 
     /// Keeps the files when the scratch is dropped: the run failed, and somebody will want the logs.
     pub fn keep(&self) {
-        self.keep.set(true);
+        self.keep.store(true, Ordering::Relaxed);
     }
 }
 
@@ -126,7 +132,7 @@ fn purge(runs: &Path) {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.sockets);
-        if !self.keep.get() {
+        if !self.keep.load(Ordering::Relaxed) {
             let _ = std::fs::remove_dir_all(&self.files);
         }
     }

@@ -43,14 +43,20 @@ pub fn binary() -> Result<PathBuf> {
 impl Server {
     /// Starts keeper and worker on a site, and waits until the API answers.
     pub fn start(scratch: &Scratch, site: &Site) -> Result<Server> {
+        for folder in [&site.store, &site.sockets] {
+            std::fs::create_dir_all(folder).during(format!("creating {}", folder.display()))?;
+        }
+        Server::start_with(scratch, &site.toml())
+    }
+
+    /// The same on the text of a site, whose folders are there.
+    pub fn start_with(scratch: &Scratch, site: &str) -> Result<Server> {
         let binary = binary()?;
         let state = scratch.files.join("state");
         let config = scratch.files.join("site.toml");
         let log = scratch.files.join("server.log");
-        for folder in [&state, &site.store, &site.sockets] {
-            std::fs::create_dir_all(folder).during(format!("creating {}", folder.display()))?;
-        }
-        std::fs::write(&config, site.toml()).during(format!("writing {}", config.display()))?;
+        std::fs::create_dir_all(&state).during(format!("creating {}", state.display()))?;
+        std::fs::write(&config, site).during(format!("writing {}", config.display()))?;
         let output = File::create(&log).during(format!("creating {}", log.display()))?;
         let errors = output.try_clone().during("cloning the server's log")?;
         let api = scratch.sockets.join("api.sock");
