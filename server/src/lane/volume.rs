@@ -13,7 +13,7 @@ use disk_block_device::DiskBlockDevice;
 use disk_file::DiskFile;
 use disk_null::DiskNull;
 use host::ring::Ring;
-use request::{Blocks, Discard, Facts, Identity, Instant, Operation, Status};
+use request::{Atomic, Blocks, Discard, Facts, Identity, Instant, Operation, Status};
 use scsi::{Allocation, Ending, Peer, TaskKey};
 
 use super::unit::{Left, LogicalUnit, reservation_status};
@@ -382,7 +382,12 @@ fn open(
                 rotational: false,
                 write_cache: false,
                 discard: Some(Discard { granularity: Blocks(1), zeroes: false }),
-                atomic: None,
+                // A power cut leaves nothing of any write.
+                atomic: Some(Atomic {
+                    max: Blocks((1 << 20) / u64::from(block_size)),
+                    alignment: Blocks(1),
+                    granularity: Blocks(1),
+                }),
                 identity,
             })))
         }
