@@ -49,6 +49,8 @@ const DISKS: &[(&str, &str)] = &[
     ("native", "store = \"local\"\nsize = \"256MiB\"\nblock_size = 4096"),
     ("removable", "store = \"local\"\nsize = \"64MiB\"\nremovable = true"),
     ("sealed", "store = \"local\"\nsize = \"64MiB\"\nread_only = true"),
+    // By software write protection, which an initiator asks for: so it can be written all the same.
+    ("protected", "store = \"local\"\nsize = \"64MiB\""),
     ("cd", "path = \"CD\"\nkind = \"cdrom\""),
     // Writes are atomic where nothing is written at all.
     ("null", "null = true\nsize = \"1GiB\""),
@@ -95,6 +97,7 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
         ],
     ),
     ("removable", &["NoMedia", "PreventAllow", "StartStopUnit", "TestUnitReady", "Inquiry", "Mandatory"]),
+    ("protected", &["ReadOnly"]),
     ("sealed", &["ReadOnly", "Inquiry", "Mandatory", "ModeSense6", "Read10", "Read16"]),
     ("cd", &["Inquiry", "NoMedia", "PreventAllow", "ReadCapacity10", "StartStopUnit", "TestUnitReady"]),
     ("null", &["WriteAtomic16"]),
@@ -186,7 +189,8 @@ impl Catalogue {
         }
         if long {
             for on in ["emulated", "native"] {
-                for suite in self.suites().into_iter().filter(|suite| wanted(suite) && !ALONE.contains(suite)) {
+                for suite in self.suites().into_iter().filter(|suite| wanted(suite) && !ALONE.contains(suite))
+                {
                     let mut selections = self.without(suite, LASTING);
                     if on == "emulated" && suite == "GetLBAStatus" {
                         selections = self.without(suite, ON_512N);
@@ -231,21 +235,31 @@ impl Rig {
         drop(listeners);
         let toml = site(&volumes, &sockets, &cd, &scratch.files, ports);
         let server = Server::start_with(&scratch, &toml)?;
-        Ok(Rig { scratch, server, ports })
+        let rig = Rig { scratch, server, ports };
+        let urls = rig.urls(lun("protected"));
+        let protected = in_tree("iscsi-swp").args(["--swp", "on"]).args(urls).output();
+        let protected = protected.during("starting iscsi-swp in the tree")?;
+        let said = String::from_utf8_lossy(&protected.stderr).into_owned();
+        ensure!(protected.status.success(), "iscsi-swp could not protect a disk: {said}");
+        Ok(rig)
     }
 
-    /// The URLs of a run: the disk at the first portal, and where the multipath tests run at the second,
-    /// too. Some tests of ejecting do not expect what earlier ones told the second path, and make one
-    /// for themselves when they have none.
+    /// The URLs of a run: the disk at the first portal, and where all suites run at the second, too, for
+    /// the multipath tests. (Some of the tests of ejecting do not expect what earlier ones told a second
+    /// path, and make one for themselves when they have none; and a CD may have one path only.)
     fn urls(&self, place: Place) -> Vec<String> {
         let at = |port: u16, user: &str, target: &str, lun: u16, rest: &str| {
-            format!("iscsi://{user}127.0.0.1:{port}/{}:{target}/{lun}{rest}", IQN)
+            format!("iscsi://{user}127.0.0.1:{port}/{IQN}:{target}/{lun}{rest}")
         };
         let user = format!("{USER}%{SECRET}@");
         match place {
-            Place::Lun(lun) => {
-                let paths = if place == self::lun("removable") { 1 } else { 2 };
-                self.ports.iter().take(paths).map(|port| at(*port, "", "open", lun, "")).collect()
+            Place::Lun(number) => {
+                let both = ["disk", "emulated", "native"].iter().any(|disk| lun(disk) == place);
+                self.ports
+                    .iter()
+                    .take(1 + usize::from(both))
+                    .map(|port| at(*port, "", "open", number, ""))
+                    .collect()
             }
             Place::Vast => vec![at(self.ports[0], "", "vast", 0, "")],
             Place::OneWay => vec![at(self.ports[0], &user, "chap", 0, "")],
@@ -311,7 +325,9 @@ impl Rig {
 const IQN: &str = "iqn.2026-11.org.example";
 
 fn site(volumes: &Path, sockets: &Path, cd: &Path, secrets: &Path, ports: [u16; 2]) -> String {
-    let mut text = format!("[server]\nlanes = 2\nsocket_dir = {sockets:?}\n\n[store.local]\ndirectory = {volumes:?}\n\n");
+    let mut text = format!(
+        "[server]\nlanes = 2\nsocket_dir = {sockets:?}\n\n[store.local]\ndirectory = {volumes:?}\n\n"
+    );
     let mut line = |args: std::fmt::Arguments<'_>| {
         text.write_fmt(args).expect("writing to a string does not fail");
     };
@@ -392,7 +408,8 @@ pub fn conformance(words: &[&str]) -> Result<bool> {
     let survived = rig.server.worker().is_ok_and(|now| now == worker);
     print!("{}", table(&tally));
     slow.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let slow: Vec<String> = slow.iter().take(3).map(|(seconds, run)| format!("{run} {seconds:.0} s")).collect();
+    let slow: Vec<String> =
+        slow.iter().take(3).map(|(seconds, run)| format!("{run} {seconds:.0} s")).collect();
     println!("longest: {}; in all {:.0} s", slow.join(", "), started.elapsed().as_secs_f64());
     let skips = Skips::of(SKIPS);
     for (test, why) in skips.iter().filter(|(test, _)| tally.of(test).is_some()) {

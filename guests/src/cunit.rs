@@ -41,20 +41,26 @@ pub fn ends(output: &str) -> Vec<Ended> {
             (rest, open) = (said, true);
         }
         let Some(last) = found.last_mut() else { continue };
-        match rest.trim() {
-            "passed" if open && last.said.contains("[SKIPPED]") => last.verdict = Verdict::Skipped,
-            "passed" if open => last.verdict = Verdict::Passed,
-            "FAILED" if open => last.verdict = Verdict::Failed,
-            "" => continue,
-            said => {
-                // The assertions that failed are numbered below the verdict.
-                let numbered = said.split_once(". ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
-                if open || (numbered && last.verdict == Verdict::Failed && line.starts_with("    ")) {
-                    last.said.push_str(said);
-                    last.said.push_str("; ");
-                }
-                continue;
+        // A verdict stands at the beginning of a line, or behind the test's name; what the suite says is
+        // indented. What it says while it ends can follow on the verdict's line.
+        let is = |verdict: &str| {
+            let rest = rest.strip_prefix(verdict);
+            open && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
+        };
+        if is("passed") {
+            let skipped = last.said.contains("[SKIPPED]");
+            last.verdict = if skipped { Verdict::Skipped } else { Verdict::Passed };
+        } else if is("FAILED") {
+            last.verdict = Verdict::Failed;
+        } else {
+            // The assertions that failed are numbered below the verdict.
+            let said = rest.trim();
+            let numbered = said.split_once(". ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
+            if !said.is_empty() && (open || (numbered && last.verdict == Verdict::Failed)) {
+                last.said.push_str(said);
+                last.said.push_str("; ");
             }
+            continue;
         }
         open = false;
     }
@@ -109,7 +115,8 @@ impl Tally {
             .map(|(test, (verdict, said))| format!("{test} {verdict:?}, {said}"))
             .collect();
         if whole {
-            let wrong = skips.0.keys().filter(|test| self.of(test).is_none_or(|(v, _)| v != Verdict::Skipped));
+            let wrong =
+                skips.0.keys().filter(|test| self.of(test).is_none_or(|(v, _)| v != Verdict::Skipped));
             faults.extend(wrong.map(|test| format!("{test} is not skipped, and the list says so")));
         }
         faults
@@ -148,7 +155,7 @@ mod tests {
 
     const OUTPUT: &str = "Suite: Read10\n  Test: Simple ...passed\n  Test: DpoFua ...    [SKIPPED] not there\n    \
         more\npassed\n  Test: Async ...    [FAILED] wrong\nFAILED\n    1. test.c:3  - 0\n    2. test.c:9  - 1\n\
-        Suite: Next\n  Test: Last ...";
+          Test: Alone ...passed    [FAILED] while it ended\n\n1. nothing\nSuite: Next\n  Test: Last ...";
 
     #[test]
     fn counts_what_cunit_does_not() {
@@ -161,6 +168,7 @@ mod tests {
                 ("Read10.Simple", Verdict::Passed),
                 ("Read10.DpoFua", Verdict::Skipped),
                 ("Read10.Async", Verdict::Failed),
+                ("Read10.Alone", Verdict::Passed),
                 ("Next.Last", Verdict::Hung)
             ]
         );

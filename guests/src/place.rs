@@ -104,11 +104,7 @@ impl Scratch {
             let _ = std::fs::remove_dir_all(folder);
             std::fs::create_dir_all(folder).during(format!("creating {}", folder.display()))?;
         }
-        Ok(Scratch {
-            files,
-            sockets,
-            keep: AtomicBool::new(std::env::var_os("STANDPIPE_KEEP").is_some()),
-        })
+        Ok(Scratch { files, sockets, keep: AtomicBool::new(std::env::var_os("STANDPIPE_KEEP").is_some()) })
     }
 
     /// Keeps the files when the scratch is dropped: the run failed, and somebody will want the logs.

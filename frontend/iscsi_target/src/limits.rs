@@ -67,7 +67,9 @@ pub struct Limits {
     pub login_seconds: u16,
     /// Seconds of silence before a NOP-In asks for a sign of life; 0: never.
     pub nop_seconds: u16,
-    /// Seconds that an answer to it may take.
+    /// Seconds that an answer to it may take. TCP itself notices a host that is gone; one that is there
+    /// may run an initiator without a thread of its own, which looks at its socket when it has something
+    /// to ask (libiscsi's programs sleep for up to a minute).
     pub nop_answer_seconds: u16,
 }
 
@@ -83,7 +85,7 @@ impl Default for Limits {
             r2t: 4,
             login_seconds: 15,
             nop_seconds: 15,
-            nop_answer_seconds: 15,
+            nop_answer_seconds: 60,
         }
     }
 }

@@ -26,8 +26,8 @@ const SEND_PIECES_MAX: usize = 128;
 /// Calls in one turn: a peer that reads as fast as we send must not hold the lane.
 const SEND_BURST_MAX: usize = 4;
 
-/// The kernel notices a peer that vanished after about as long as the protocol's own questions would,
-/// also while nothing is asked in a login.
+/// The kernel notices a peer that vanished, and sooner than the protocol's own questions would, which are
+/// for a program that hangs; also while nothing is asked in a login.
 const PATIENCE: Patience =
     Patience { idle: Duration::from_secs(20), unacknowledged: Duration::from_secs(30) };
 
