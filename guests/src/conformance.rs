@@ -55,9 +55,9 @@ const DISKS: &[(&str, &str)] = &[
     // Writes are atomic where nothing is written at all.
     ("null", "null = true\nsize = \"1GiB\""),
 ];
-/// To erase it takes four million steps, which move nothing: seconds on any machine. It has a target
-/// and so a lane of its own, beside the others.
-const VAST: &str = "null = true\nsize = \"4TiB\"";
+/// Its erasure moves nothing and takes four million steps: more than the five seconds that Sanitize.Reset
+/// needs, on the fastest of machines, and on a busy one a minute or two, for which it waits. It has a target and so a lane of its own, beside the others.
+const VAST: &str = "null = true\nsize = \"128TiB\"";
 
 fn lun(name: &str) -> Place {
     let found = DISKS.iter().position(|(known, _)| *known == name).and_then(|at| u16::try_from(at).ok());
@@ -235,13 +235,16 @@ impl Rig {
         drop(listeners);
         let toml = site(&volumes, &sockets, &cd, &scratch.files, ports);
         let server = Server::start_with(&scratch, &toml)?;
-        let rig = Rig { scratch, server, ports };
-        let urls = rig.urls(lun("protected"));
-        let protected = in_tree("iscsi-swp").args(["--swp", "on"]).args(urls).output();
-        let protected = protected.during("starting iscsi-swp in the tree")?;
-        let said = String::from_utf8_lossy(&protected.stderr).into_owned();
-        ensure!(protected.status.success(), "iscsi-swp could not protect a disk: {said}");
-        Ok(rig)
+        Ok(Rig { scratch, server, ports })
+    }
+
+    /// Turns software write protection on, until a reset of the target turns it off.
+    fn protect(&self, place: Place) -> Result<()> {
+        let swp = in_tree("iscsi-swp").args(["--swp", "on"]).args(self.urls(place)).output();
+        let swp = swp.during("starting iscsi-swp in the tree")?;
+        let said = String::from_utf8_lossy(&swp.stderr).into_owned();
+        ensure!(swp.status.success(), "iscsi-swp could not protect a disk: {said}");
+        Ok(())
     }
 
     /// The URLs of a run: the disk at the first portal, and where all suites run at the second, too, for
@@ -273,6 +276,9 @@ impl Rig {
     /// Runs a selection, and sees to it that each of its tests has an end.
     fn done(&self, run: Run, catalogue: &Catalogue) -> Result<Done> {
         let began = Instant::now();
+        if run.place == lun("protected") {
+            self.protect(run.place)?;
+        }
         let (output, word) = self.run(&run, catalogue.family(&run.selection))?;
         let mut ends = cunit::ends(&output);
         let word = word.unwrap_or_else(|| "it never began".into());

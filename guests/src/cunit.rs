@@ -154,8 +154,8 @@ mod tests {
     use super::*;
 
     const OUTPUT: &str = "Suite: Read10\n  Test: Simple ...passed\n  Test: DpoFua ...    [SKIPPED] not there\n    \
-        more\npassed\n  Test: Async ...    [FAILED] wrong\nFAILED\n    1. test.c:3  - 0\n    2. test.c:9  - 1\n\
-          Test: Alone ...passed    [FAILED] while it ended\n\n1. nothing\nSuite: Next\n  Test: Last ...";
+        more\npassed\n  Test: Async ...    [FAILED] wrong\nFAILED\n    1. test.c:3  - 0\n    2. test.c:9  - 1\n  \
+        Test: Alone ...passed    [FAILED] while it ended\n\n1. nothing\nSuite: Next\n  Test: Last ...";
 
     #[test]
     fn counts_what_cunit_does_not() {
