@@ -42,8 +42,9 @@ impl<T> During<T> for Option<T> {
 #[macro_export]
 macro_rules! ensure {
     ($condition:expr, $($sentence:tt)+) => {
-        if !$condition {
-            return Err($crate::Failure::new(format!($($sentence)+)));
+        match $condition {
+            true => {}
+            false => return Err($crate::Failure::new(format!($($sentence)+))),
         }
     };
 }

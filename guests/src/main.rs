@@ -6,13 +6,17 @@ use standpipe_guests::cases::{self, Case};
 use standpipe_guests::site::DiskModel;
 use standpipe_guests::torture::{Model, torture};
 use standpipe_guests::{Against, Bench, Failure, Image, Result, World, accel, conformance, demo};
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const USAGE: &str = "usage:
   standpipe-guests list                          the tests and what they show
   standpipe-guests test [OPTIONS] NAME...|all    run tests
       --long              longer runs, and 200 kills in the crash tests
+      --jobs N            so many tests at once, each with its own server and guests; as a default one for
+                          each processor, two at most. Tests whose figures are times run by themselves.
       --against qemu      QEMU's own devices instead of Standpipe: checks the tests themselves
   standpipe-guests run [--against qemu] COMMAND  boot a guest with two disks and a NIC, run a shell command in it
   standpipe-guests torture --model virtio-scsi|virtio-blk|virtio-net|all --kills N
@@ -61,10 +65,17 @@ fn prepare(against: Against, long: bool) -> Result<Bench> {
 
 fn test(words: &[&str]) -> Result<bool> {
     let (mut against, mut long, mut names) = (Against::Standpipe, false, Vec::new());
+    let mut jobs = std::thread::available_parallelism().map_or(1, |processors| processors.get().min(2));
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match *word {
             "--long" => long = true,
+            "--jobs" => {
+                let number = words.next().and_then(|word| word.parse().ok());
+                jobs = number
+                    .filter(|number| (1..=64).contains(number))
+                    .ok_or_else(|| Failure::new("--jobs takes a number from 1 to 64"))?;
+            }
             "--against" => {
                 against = match words.next() {
                     Some(&"qemu") => Against::Qemu,
@@ -90,24 +101,44 @@ fn test(words: &[&str]) -> Result<bool> {
         return Err(Failure::new(USAGE));
     }
     let bench = prepare(against, long)?;
-    let (mut passed, mut failed) = (0u32, 0u32);
-    for case in chosen {
-        let started = Instant::now();
-        let result = (case.run)(&bench);
-        let seconds = started.elapsed().as_secs_f64();
-        match result {
-            Ok(figures) => {
-                passed += 1;
-                println!("ok     {:18} {seconds:6.1} s  {figures}", case.name);
-            }
-            Err(error) => {
-                failed += 1;
-                println!("FAILED {:18} {seconds:6.1} s  {error}", case.name);
-            }
+    let (beside, alone): (Vec<&Case>, Vec<&Case>) = chosen.into_iter().partition(|case| !case.alone);
+    let count = AtomicU32::new(0);
+    let failed = AtomicU32::new(0);
+    let one = |case: &Case| {
+        count.fetch_add(1, Ordering::Relaxed);
+        if !told(case, &bench) {
+            failed.fetch_add(1, Ordering::Relaxed);
         }
-    }
-    println!("guests: {passed} passed, {failed} failed");
+    };
+    let next = AtomicUsize::new(0);
+    // A guest ends with the thread that started it, which is why each runs tests until none is left.
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some(case) = beside.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    one(case);
+                }
+            });
+        }
+    });
+    alone.into_iter().for_each(one);
+    let (count, failed) = (count.into_inner(), failed.into_inner());
+    println!("guests: {} passed, {failed} failed", count - failed);
     Ok(failed == 0)
+}
+
+/// Runs a case and prints what came of it, as lines that hang together.
+fn told(case: &Case, bench: &Bench) -> bool {
+    let started = Instant::now();
+    let result = std::panic::catch_unwind(AssertUnwindSafe(|| (case.run)(bench)))
+        .unwrap_or_else(|_| Err(Failure::new("the test panicked; its message is above")));
+    let seconds = started.elapsed().as_secs_f64();
+    let (word, said) = match &result {
+        Ok(figures) => ("ok    ", figures.clone()),
+        Err(error) => ("FAILED", error.to_string()),
+    };
+    println!("{word} {:18} {seconds:6.1} s  {said}", case.name);
+    result.is_ok()
 }
 
 fn run(command: &str, against: Against) -> Result<bool> {

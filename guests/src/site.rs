@@ -72,6 +72,8 @@ pub struct Volume {
     pub shared: bool,
     pub removable: bool,
     pub read_only: bool,
+    /// Initiators are told when so much of it has a place in the store.
+    pub thin_threshold: Option<&'static str>,
 }
 
 /// What a volume is to those who use it.
@@ -82,6 +84,8 @@ pub enum Kind {
     /// A disk with blocks of so many bytes, logical and physical.
     Disk(u32, u32),
     Cdrom,
+    /// What is written is gone, and all reads are zeroes.
+    Null,
 }
 
 /// An address that the iSCSI target listens at.
@@ -131,6 +135,7 @@ impl Site {
             shared: false,
             removable: false,
             read_only: false,
+            thin_threshold: None,
         });
         self
     }
@@ -210,9 +215,10 @@ impl Site {
             line(format_args!("[store.local]\ndirectory = {:?}\n", self.store));
         }
         for volume in &self.volumes {
-            line(format_args!("[disk.{}]\nstore = \"local\"\nsize = {}", volume.name, volume.bytes));
+            let place = if volume.kind == Kind::Null { "null = true" } else { "store = \"local\"" };
+            line(format_args!("[disk.{}]\n{place}\nsize = {}", volume.name, volume.bytes));
             match volume.kind {
-                Kind::Store => {}
+                Kind::Store | Kind::Null => {}
                 Kind::Disk(logical, physical) => {
                     line(format_args!("block_size = {logical}\nphysical_block_size = {physical}"));
                 }
@@ -220,6 +226,9 @@ impl Site {
             }
             let flags =
                 [("shared", volume.shared), ("removable", volume.removable), ("read_only", volume.read_only)];
+            if let Some(threshold) = volume.thin_threshold {
+                line(format_args!("thin_threshold = {threshold:?}"));
+            }
             for (flag, _) in flags.into_iter().filter(|(_, set)| *set) {
                 line(format_args!("{flag} = true"));
             }

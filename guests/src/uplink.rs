@@ -4,7 +4,11 @@ use crate::guest::tail;
 use crate::place::in_tree;
 use crate::{During, Failure, Result};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+/// Networks of this process: one shows in the routes of the host only when it has been configured.
+static GIVEN: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 pub struct HostSide {
     pub tap: String,
@@ -16,24 +20,14 @@ impl HostSide {
     /// Picks a free network and a device name that ends with our pid.
     pub fn new(prefix: &str) -> Result<HostSide> {
         let routes = ip(&["-4", "route", "show", "table", "all"])?;
+        let mut given = GIVEN.lock().expect("no holder of this lock panics");
         let third = (7..=254u8)
-            .find(|third| !routes.contains(&format!("10.213.{third}.")))
+            .find(|third| !given.contains(third) && !routes.contains(&format!("10.213.{third}.")))
             .during("all networks of 10.213.0.0/16 are in use on this host")?;
+        given.push(third);
         // IFNAMSIZ leaves 15 characters.
         let tap = format!("{prefix}{}", std::process::id() % 1_000_000);
         Ok(HostSide { tap, third })
-    }
-
-    /// Another network, with a device of its own.
-    pub fn beside(&self, prefix: &str) -> Result<HostSide> {
-        let mut other = HostSide::new(prefix)?;
-        if other.third == self.third {
-            let routes = ip(&["-4", "route", "show", "table", "all"])?;
-            other.third = (self.third + 1..=254u8)
-                .find(|third| !routes.contains(&format!("10.213.{third}.")))
-                .during("all networks of 10.213.0.0/16 are in use on this host")?;
-        }
-        Ok(other)
     }
 
     /// Plugs the cable in, or pulls it: the device passes nothing while it is down.

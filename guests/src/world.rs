@@ -123,7 +123,7 @@ impl World {
                         let removable = if found.removable { "on" } else { "off" };
                         let device = match found.kind {
                             Kind::Cdrom => "scsi-cd".to_string(),
-                            Kind::Store => format!("scsi-hd,removable={removable}"),
+                            Kind::Store | Kind::Null => format!("scsi-hd,removable={removable}"),
                             Kind::Disk(logical, physical) => format!(
                                 "scsi-hd,removable={removable},logical_block_size={logical},physical_block_size={physical}"
                             ),

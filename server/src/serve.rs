@@ -116,8 +116,9 @@ fn serve(args: &Serve, api_path: &Path) -> Result<(), Problem> {
         .name("thresholds".to_owned())
         .spawn(move || {
             loop {
-                std::thread::sleep(THRESHOLDS_EVERY);
+                // At once, too: log page 0Ch is there when it is known how much is allocated.
                 thresholds.look_at_thresholds();
+                std::thread::sleep(THRESHOLDS_EVERY);
             }
         })
         .map_err(|error| Problem::failed(format!("cannot start the thread of thresholds: {error}")))?;

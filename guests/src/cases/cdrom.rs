@@ -4,13 +4,17 @@ use crate::guest::Guest;
 use crate::place::in_tree;
 use crate::site::{DiskModel, Kind, Site};
 use crate::steps::Steps;
-use crate::world::{Bench, World};
+use crate::world::{Against, Bench, World};
 use crate::{During, Result, ensure};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The firmware reads kernel and initramfs, and the kernel is unpacked, all of it emulated.
 const BOOT_MAX: Duration = Duration::from_secs(240);
+
+/// Exit statuses of sg3_utils (sg3_utils(8)).
+const DATA_PROTECT: i32 = 7;
+const INVALID_OPCODE: i32 = 9;
 
 /// Makes a CD of some MiB with files whose bytes are known.
 fn burn(scratch: &Path, to: &Path) -> Result<u64> {
@@ -51,8 +55,14 @@ fn sums(folder: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn read(guest: &Guest, disc: &Path) -> Result<u32> {
+fn read(guest: &Guest, disc: &Path, against: Against) -> Result<u32> {
     let mut steps = Steps::new();
+    // A drive that has no feature of writing (MMC-6, the CD-ROM and DVD-ROM profiles) has no WRITE(10);
+    // QEMU's has it, and a medium that is protected.
+    let (refusal, said): (i32, &[&str]) = match against {
+        Against::Standpipe => (INVALID_OPCODE, &["Invalid command operation code"]),
+        Against::Qemu => (DATA_PROTECT, &["protect"]),
+    };
     steps.all(
         guest,
         &[
@@ -74,9 +84,9 @@ fn read(guest: &Guest, disc: &Path) -> Result<u32> {
             // Nothing writes to it: the kernel refuses, and so does the drive.
             ("sh -c ': >/tmp/z; dd if=/dev/zero of=/dev/sr0 bs=2048 count=1 conv=notrunc'", 1, &[]),
             (
-                "head -c 2048 /dev/zero | sg_raw -s 2048 /dev/sr0 2a 00 00 00 00 00 00 00 01 00",
-                7,
-                &["protect"],
+                "head -c 2048 /dev/zero | sg_raw -s 2048 /dev/sr0 2a 00 00 00 00 00 00 00 01 00 2>&1",
+                refusal,
+                said,
             ),
             ("mkdir -p /mnt/cd && mount -t iso9660 -o ro /dev/sr0 /mnt/cd", 0, &[]),
             // A mounted medium is held.
@@ -104,7 +114,7 @@ pub fn cdrom(bench: &Bench) -> Result<String> {
     let bytes = disc?;
     let world = world?;
     let guest = world.boot("web1")?;
-    let steps = read(&guest, &world.scratch.files.join("disc"))?;
+    let steps = read(&guest, &world.scratch.files.join("disc"), bench.against)?;
     guest.shutdown()?;
     Ok(format!("steps={steps} cd_bytes={bytes}"))
 }

@@ -167,22 +167,13 @@ struct Lab {
 
 impl Lab {
     fn open(bench: &Bench, name: &str) -> Result<(Lab, Guest)> {
-        let first = HostSide::new("spa")?;
-        let second = first.beside("spb")?;
-        let hosts = [first, second];
+        let hosts = [HostSide::new("spa")?, HostSide::new("spb")?];
         let mut world = World::open(bench, name, |site| {
-            let site = site.volume("data", MIB_OF_VOLUME);
-            let site = (0..2).fold(site, |site, n| {
-                let network = format!("san{n}");
-                site.network(&network, 1500, Some(&hosts[n].tap)).nic(
-                    "web1",
-                    &format!("nic{n}"),
-                    &network,
-                    n as u8 + 1,
-                    1,
-                )
-            });
-            site
+            (0..2).fold(site.volume("data", MIB_OF_VOLUME), |site, n| {
+                let (network, nic) = (format!("san{n}"), format!("nic{n}"));
+                let site = site.network(&network, 1500, Some(&hosts[n].tap));
+                site.nic("web1", &nic, &network, n as u8 + 1, 1)
+            })
         })?;
         let guest = world.start("web1")?;
         for host in &hosts {

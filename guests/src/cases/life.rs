@@ -58,9 +58,10 @@ fn load(device: &str, passes: u32) -> VerifiedWrites {
     VerifiedWrites { device: device.into(), region_mib: 16, depth: 16, passes }
 }
 
-fn works(guest: &Guest) -> Result<()> {
+fn works(bench: &Bench, guest: &Guest) -> Result<()> {
     for device in ["/dev/sda", "/dev/vda"] {
-        let verdict = load(device, 1).run(guest, STEP_MAX)?;
+        let load = VerifiedWrites { region_mib: if bench.long { 16 } else { 4 }, ..load(device, 1) };
+        let verdict = load.run(guest, STEP_MAX)?;
         ensure!(verdict.clean(), "{device} came to {verdict:?}");
     }
     Ok(())
@@ -100,7 +101,7 @@ pub fn driver_reload(bench: &Bench) -> Result<String> {
         let verdict = load.stop(&guest, job).during(format!("stopping the load on {busy}"))?;
         ensure!(verdict.clean(), "{busy} came to {verdict:?} while {driver} was reloaded");
     }
-    works(&guest)?;
+    works(bench, &guest)?;
     world.unmoved(worker)?;
     guest.shutdown()?;
 
@@ -129,7 +130,7 @@ pub fn queue_reset(bench: &Bench) -> Result<String> {
     }
     let verdict = load.stop(&guest, job).during("stopping the load")?;
     ensure!(verdict.clean(), "with LOGICAL UNIT RESET under it, the load came to {verdict:?}");
-    works(&guest)?;
+    works(bench, &guest)?;
     world.unmoved(worker)?;
     guest.shutdown()?;
 
@@ -165,7 +166,7 @@ pub fn panic(bench: &Bench) -> Result<String> {
 fn again(bench: &Bench, name: &str, end: &str) -> Result<String> {
     let (world, guest) = disks(bench, name)?;
     let worker = world.worker()?;
-    let rounds = if bench.long { 10 } else { 2 };
+    let rounds = if bench.long { 10 } else { 1 };
     for round in 1..=rounds {
         start_load(&guest)?;
         guest.spawn(end)?;
@@ -175,7 +176,7 @@ fn again(bench: &Bench, name: &str, end: &str) -> Result<String> {
     if name == "panic" {
         ensure!(guest.console().contains("Kernel panic"), "the console shows no panic");
     }
-    works(&guest)?;
+    works(bench, &guest)?;
     world.unmoved(worker)?;
     guest.shutdown()?;
     Ok(format!("boots={}", rounds + 1))
@@ -184,14 +185,14 @@ fn again(bench: &Bench, name: &str, end: &str) -> Result<String> {
 pub fn power_cut(bench: &Bench) -> Result<String> {
     let (world, mut guest) = disks(bench, "power-cut")?;
     let worker = world.worker()?;
-    let rounds = if bench.long { 10 } else { 2 };
+    let rounds = if bench.long { 10 } else { 1 };
     for _ in 0..rounds {
         start_load(&guest)?;
         guest.kill();
         world.unmoved(worker)?;
         guest = world.boot("web1")?;
     }
-    works(&guest)?;
+    works(bench, &guest)?;
     world.unmoved(worker)?;
     guest.shutdown()?;
     Ok(format!("boots={}", rounds + 1))
@@ -239,7 +240,7 @@ pub fn memory_hotplug(bench: &Bench) -> Result<String> {
     }
     let verdict = load.stop(&guest, job).during("stopping the load")?;
     ensure!(verdict.clean(), "with the memory map changing under it, the load came to {verdict:?}");
-    works(&guest)?;
+    works(bench, &guest)?;
     world.unmoved(worker)?;
     guest.shutdown()?;
     Ok(format!("plugged_and_unplugged={rounds} requests={}", verdict.done))

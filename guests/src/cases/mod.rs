@@ -26,15 +26,22 @@ pub struct Case {
     pub about: &'static str,
     /// Needs what only Standpipe has; not run against QEMU's own devices.
     pub standpipe_only: bool,
+    /// Its figures are times or rates, which another test beside it would change: it has the machine for
+    /// itself.
+    pub alone: bool,
     pub run: Run,
 }
 
 const fn case(name: &'static str, about: &'static str, run: Run) -> Case {
-    Case { name, about, standpipe_only: false, run }
+    Case { name, about, standpipe_only: false, alone: false, run }
 }
 
 const fn own(name: &'static str, about: &'static str, run: Run) -> Case {
-    Case { name, about, standpipe_only: true, run }
+    Case { name, about, standpipe_only: true, alone: false, run }
+}
+
+const fn alone(case: Case) -> Case {
+    Case { alone: true, ..case }
 }
 
 pub const ALL: &[Case] = &[
@@ -67,8 +74,8 @@ pub const ALL: &[Case] = &[
         net::payload,
     ),
     case("corrupted-frame", "frames with flipped bits are caught by the receiver's checksum", net::corrupted),
-    case("iperf3", "guest to guest throughput, TCP both ways and UDP", net::throughput),
-    own("uplink", "a guest and the host reach each other through the TAP uplink", net::uplink),
+    alone(case("iperf3", "guest to guest throughput, TCP both ways and UDP", net::throughput)),
+    alone(own("uplink", "a guest and the host reach each other through the TAP uplink", net::uplink)),
     own(
         "scsi-full-store",
         "a full store is told as ENOSPC, and writes go on when there is space, virtio-scsi",
@@ -108,11 +115,11 @@ pub const ALL: &[Case] = &[
         shared::clusters,
     ),
     own("reservations-kept", "reservations over kills of the worker, and over power cuts", shared::outlive),
-    case(
+    alone(case(
         "iscsi-initiator",
         "open-iscsi and multipathd in a guest: CHAP both ways, digests, two portals, each cut under verified load",
         initiator::initiator,
-    ),
+    )),
     case("driver-reload", "each driver is unbound and bound again while others work", life::driver_reload),
     case("queue-reset", "SCSI task management resets and NIC ring changes under load", life::queue_reset),
     case("guest-reboot", "the guest reboots in the middle of writes; the next boot works", life::reboot),
@@ -141,9 +148,9 @@ pub const ALL: &[Case] = &[
         "packed rings on all three devices, under verified load and kills of the worker",
         multi::packed,
     ),
-    own("crash-scsi", "the worker is killed under verified writes on virtio-scsi", crash_scsi),
-    own("crash-blk", "the same on virtio-blk", crash_blk),
-    own("crash-net", "the worker is killed under a verified stream and iperf3", crash_net),
+    alone(own("crash-scsi", "the worker is killed under verified writes on virtio-scsi", crash_scsi)),
+    alone(own("crash-blk", "the same on virtio-blk", crash_blk)),
+    alone(own("crash-net", "the worker is killed under a verified stream and iperf3", crash_net)),
 ];
 
 pub fn find(name: &str) -> Option<&'static Case> {

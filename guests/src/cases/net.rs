@@ -40,7 +40,7 @@ pub fn two_guests(bench: &Bench, name: &str, mtu: u32) -> Result<(World, Guest, 
 pub fn payload(bench: &Bench) -> Result<String> {
     let (world, one, other) = two_guests(bench, "payload", 9000)?;
     let worker = world.worker()?;
-    let stream = Stream { mib: if bench.long { 256 } else { 6 }, port: 5001 };
+    let stream = Stream { mib: if bench.long { 256 } else { 3 }, port: 5001 };
     let mut bytes = 0;
     for mtu in [1500, 9000] {
         for offload in ["on", "off"] {

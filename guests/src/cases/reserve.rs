@@ -465,8 +465,10 @@ impl<'a> Tour<'a> {
             self.register_both()?;
             let word = if unregister { "-U" } else { "" };
             let moved = format!("-o -M {word} -K {key_a:x} -S c1 -Q {port} -X {tid}");
-            // Nothing to move; then by somebody who does not hold it; then of a type that all hold.
-            self.persist(a, &moved, RESERVATION_CONFLICT, &[])?;
+            // There is nothing to move: not a conflict, but an invalid field in the CDB (SPC-4 5.12.8;
+            // LIO and SCST say the same). Then by somebody who does not hold it; then of a type that all
+            // hold.
+            self.persist(a, &moved, ILLEGAL_REQUEST, &["bad field in cdb"])?;
             self.persist(b, &format!("-o -R -T 1 -K {key_b:x}"), 0, &[])?;
             self.persist(a, &moved, RESERVATION_CONFLICT, &[])?;
             self.persist(b, &format!("-o -L -T 1 -K {key_b:x}"), 0, &[])?;

@@ -9,19 +9,24 @@ use crate::steps::{Row, Steps};
 use crate::world::{Bench, World};
 use crate::{Result, ensure};
 
-/// Exit statuses of sg3_utils: NOT READY, DATA PROTECT, MISCOMPARE, LOGICAL BLOCK ADDRESS OUT OF RANGE.
+/// Exit statuses of sg3_utils: NOT READY, DATA PROTECT, INVALID COMMAND OPERATION CODE,
+/// MISCOMPARE, LOGICAL BLOCK ADDRESS OUT OF RANGE.
 const NOT_READY: i32 = 2;
 const DATA_PROTECT: i32 = 7;
+const INVALID_OPCODE: i32 = 9;
 const MISCOMPARE: i32 = 14;
 const LBA_OUT_OF_RANGE: i32 = 22;
 
 /// A disk of each kind of block, of the same size, as LUN 0, 1 and 2.
+const DISKS: [(&str, u32, u32); 3] = [("plain", 512, 512), ("emulated", 512, 4096), ("native", 4096, 4096)];
+
 fn disks(site: Site, mib: u64) -> Site {
-    let kinds = [("plain", 512, 512), ("emulated", 512, 4096), ("native", 4096, 4096)];
-    let site = kinds.into_iter().fold(site, |site, (name, logical, physical)| {
-        site.volume(name, mib).with(|volume| volume.kind = Kind::Disk(logical, physical))
-    });
-    site.disk("web1", "disk0", DiskModel::Scsi, &["plain", "emulated", "native"])
+    DISKS.into_iter().fold(site, |site, (name, logical, physical)| {
+        site.volume(name, mib).with(|volume| {
+            volume.kind = Kind::Disk(logical, physical);
+            volume.thin_threshold = (name == "emulated").then_some("90%");
+        })
+    })
 }
 
 /// Names the devices by their LUN, the disks `/dev/d0` and so on and their generic devices `/dev/g0` and
@@ -86,11 +91,10 @@ const ENQUIRIES: &[Row] = &[
         &["Logical block length=512 bytes", "Logical blocks per physical block exponent=3"],
     ),
     ("sg_readcap --long /dev/g2", 0, &["Logical block length=4096 bytes", "67108864 bytes"]),
-    (
-        "sg_opcodes /dev/g0",
-        0,
-        &["Compare and write", "Extended copy", "Persistent reserve out", "Unmap", "Write atomic"],
-    ),
+    ("sg_opcodes /dev/g0", 0, &["Compare and write", "Extended copy", "Persistent reserve out", "Unmap"]),
+    // A file cannot promise all or nothing after a loss of power; where nothing is written, all is atomic.
+    ("sg_opcodes --opcode=0x9c /dev/g0", 0, &["not supported"]),
+    ("sg_opcodes /dev/g3", 0, &["Write atomic"]),
     ("sg_opcodes --rctd /dev/g0", 0, &["Inquiry"]),
     ("sg_opcodes --opcode=0x28 /dev/g0", 0, &["Usage data: 28 "]),
     ("sg_opcodes --opcode=0x9e,0x10 /dev/g0", 0, &["Usage data: 9e 10"]),
@@ -107,8 +111,15 @@ const ENQUIRIES: &[Row] = &[
     ("sg_modes --all --control=3 /dev/g0", 0, &["Caching"]),
     ("sg_modes --page=0x3e /dev/g0", ILLEGAL_REQUEST, &[]),
     ("sg_logs --list /dev/g0", 0, &["Supported log pages"]),
-    ("sg_logs --list --list /dev/g0", 0, &["0x0d"]),
-    ("sg_logs --all /dev/g0", 0, &["Logical block provisioning page"]),
+    // There is no thermometer, and so no page 0Dh; page 0Ch is where somebody has set a threshold.
+    (
+        "sg_logs --list --list /dev/g0 | tee /tmp/pages; ! grep -qE '0x0[cd]' /tmp/pages",
+        0,
+        &["0x00,0xff", "0x02", "0x03", "0x05", "0x19", "0x2f"],
+    ),
+    ("sg_logs --list --list /dev/g1", 0, &["0x0c"]),
+    ("sg_logs --all /dev/g1", 0, &["Logical block provisioning", "Informational exceptions"]),
+    ("sg_modes --page=0x1c,0x02 /dev/g1", 0, &["Logical block provisioning"]),
     ("sg_logs --page=0x2f /dev/g0", 0, &["Informational Exceptions"]),
     ("sg_logs --page=0x33 /dev/g0", ILLEGAL_REQUEST, &[]),
     ("sg_requests /dev/g0", 0, &[]),
@@ -117,7 +128,9 @@ const ENQUIRIES: &[Row] = &[
     ("sg_copy_results --params /dev/g0", 0, &["Maximum segment length", "copy"]),
     ("sg_senddiag --list /dev/g0", 0, &["Supported diagnostic pages"]),
     ("sg_senddiag --test /dev/g0", 0, &[]),
-    ("sg_senddiag --selftest=5 /dev/g0", 0, &[]),
+    // The default self-test is the one that a device has to have (SPC-5 6.42). The others would keep a
+    // log of their results, for a medium that the store below watches over.
+    ("sg_senddiag --selftest=5 /dev/g0 2>&1", ILLEGAL_REQUEST, &["Illegal request"]),
     ("sg_reassign --grown /dev/g0", 0, &[]),
     ("lsscsi -g", 0, &["/dev/sg0", "/dev/sg1", "/dev/sg2"]),
     ("lsscsi -s", 0, &["67.1MB"]),
@@ -162,9 +175,15 @@ const BLOCKS: &[Row] = &[
     ("sg_verify --lba=6144 --count=128 --ndo=65536 --in=/tmp/random /dev/g0", 0, &[]),
     ("sg_write_x --or --16 --in=/tmp/zeros --lba=6144 --num=128 --bs=512 /dev/g0", 0, &[]),
     ("sg_verify --lba=6144 --count=128 --ndo=65536 --in=/tmp/random /dev/g0", 0, &[]),
-    ("sg_write_x --atomic=0 --16 --in=/tmp/zeros --lba=6144 --num=8 --bs=512 /dev/g0", 0, &[]),
-    ("sg_verify --lba=6144 --count=8 --ndo=4096 --in=/tmp/zeros /dev/g0", 0, &[]),
+    (
+        "sg_write_x --atomic=0 --16 --in=/tmp/zeros --lba=6144 --num=8 --bs=512 /dev/g0 2>&1",
+        INVALID_OPCODE,
+        &["Invalid opcode"],
+    ),
+    ("sg_verify --lba=6144 --count=128 --ndo=65536 --in=/tmp/random /dev/g0", 0, &[]),
+    ("sg_write_x --atomic=0 --16 --in=/tmp/random --lba=6144 --num=8 --bs=512 /dev/g3", 0, &[]),
     ("sg_write_same --10 --lba=6144 --num=8 --xferlen=512 /dev/g0", 0, &[]),
+    ("sg_verify --lba=6144 --count=8 --ndo=4096 --in=/tmp/zeros /dev/g0", 0, &[]),
     // COMPARE AND WRITE: the first half is compared, the second written.
     (
         "head -c 512 /tmp/random >/tmp/new; cat /tmp/zeros | head -c 512 >/tmp/old; cat /tmp/old /tmp/new >/tmp/pair",
@@ -331,7 +350,14 @@ fn access_states(steps: &mut Steps, guest: &Guest) -> Result<()> {
 }
 
 pub fn scsi(bench: &Bench) -> Result<String> {
-    let world = World::open(bench, "scsi-tools", |site| disks(site, 64))?;
+    let world = World::open(bench, "scsi-tools", |site| {
+        disks(site, 64).volume("null", 64).with(|volume| volume.kind = Kind::Null).disk(
+            "web1",
+            "disk0",
+            DiskModel::Scsi,
+            &["plain", "emulated", "native", "null"],
+        )
+    })?;
     let guest = world.boot("web1")?;
     let worker = world.worker()?;
     name_by_lun(&guest)?;
@@ -353,7 +379,9 @@ const LVM: &str = "lvm() { command lvm \"$@\" --config 'devices { use_devicesfil
 const FILES: &str = "for n in 1 2 3 4; do seq $n 200000 | head -c 3000000; done";
 
 pub fn volumes(bench: &Bench) -> Result<String> {
-    let world = World::open(bench, "volumes", |site| disks(site, 320))?;
+    let world = World::open(bench, "volumes", |site| {
+        disks(site, 320).disk("web1", "disk0", DiskModel::Scsi, &["plain", "emulated", "native"])
+    })?;
     let guest = world.boot("web1")?;
     let worker = world.worker()?;
     name_by_lun(&guest)?;
