@@ -63,7 +63,11 @@ impl Unit {
         let task = match command.task.or_else(|| self.take_unfinished(command)) {
             Some(task) => task,
             None => {
-                let entered = self.tasks.enter(command.tag, command.nexus, command.id, command.attribute);
+                let Command { tag, nexus, id, attribute, .. } = *command;
+                let entered = match command.resumed {
+                    true => self.tasks.enter_again(tag, nexus, id, attribute),
+                    false => self.tasks.enter(tag, nexus, id, attribute),
+                };
                 let Some(task) = entered else {
                     // SAM-5: BUSY to a nexus that has no task in the set, so that it waits by time.
                     let full =

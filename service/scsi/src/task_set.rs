@@ -16,14 +16,16 @@
 //! starts until it has ended, against all other tasks of all nexuses.
 //!
 //! The common case, SIMPLE tasks and none that is exclusive, costs an entry in a table and two
-//! comparisons.
+//! comparisons. A held task counts those that it waits for, so that each start and end of another
+//! costs one comparison with each held task, and not one with each pair: initiators decide how many
+//! there are.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use request::Extent;
 
-use crate::nexus::Nexus;
+use crate::nexus::{NEXUS_MAX, Nexus};
 
 /// Tasks that a unit takes before it answers TASK SET FULL. More than all the queues of the VMs of
 /// a cluster keep out by default; a table of this length is 300 KiB, made as it is needed.
@@ -111,7 +113,7 @@ pub enum Abort {
     Other,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Entry {
     tag: u32,
     nexus: Nexus,
@@ -126,6 +128,33 @@ struct Entry {
     /// It was let go to the medium, after its last check for reservations.
     begun: bool,
     aborted: Option<Abort>,
+    /// While it is held: how many others hold it.
+    waits_for: u32,
+}
+
+impl Entry {
+    /// By its attribute it comes before the task.
+    fn precedes(&self, task: &Entry) -> bool {
+        match task.attribute {
+            Attribute::HeadOfQueue | Attribute::Aca => false,
+            _ if self.attribute == Attribute::HeadOfQueue => true,
+            Attribute::Ordered => self.age < task.age && self.life != Life::Parked,
+            Attribute::Simple => self.age < task.age && self.attribute == Attribute::Ordered,
+        }
+    }
+
+    /// It has blocks that the task wants, or wanted them before. HEAD OF QUEUE overtakes those who
+    /// wait: they may be waiting for it.
+    fn occupies(&self, task: &Entry) -> bool {
+        let yields = task.attribute != Attribute::HeadOfQueue;
+        (self.life == Life::Running || (yields && self.age < task.age))
+            && task.footprint.excludes(self.footprint)
+    }
+
+    /// The task waits for this one.
+    fn holds(&self, task: &Entry) -> bool {
+        self.age != task.age && ((!task.enabled && self.precedes(task)) || self.occupies(task))
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -133,10 +162,18 @@ pub(crate) struct TaskSet {
     entries: Vec<Option<Entry>>,
     free: Vec<u32>,
     age: u64,
-    /// ORDERED and HEAD OF QUEUE tasks, and exclusive ones: while there are none, nobody waits.
-    special: u32,
-    held: VecDeque<TaskKey>,
+    /// HEAD OF QUEUE tasks, ORDERED ones, and exclusive ones: while there are none, nobody waits.
+    heads: u32,
+    ordered: u32,
+    exclusive: u32,
+    /// By age: older first.
+    held: Vec<(u64, TaskKey)>,
     woken: VecDeque<TaskKey>,
+    /// By nexus, its tasks.
+    shares: Vec<u32>,
+    /// Pairs of tasks that were compared.
+    #[cfg(test)]
+    pub compared: core::cell::Cell<u64>,
 }
 
 impl TaskSet {
@@ -152,12 +189,35 @@ impl TaskSet {
         self.entries.len() - self.free.len()
     }
 
-    pub fn has_of(&self, nexus: Nexus) -> bool {
-        self.entries.iter().flatten().any(|entry| entry.nexus == nexus)
+    fn share(&self, nexus: Nexus) -> usize {
+        self.shares.get(nexus.0 as usize).map_or(0, |count| *count as usize)
     }
 
-    /// Adds a task. `None`: the set is full.
+    fn shares_mut(&mut self, nexus: Nexus) -> Option<&mut u32> {
+        let index = usize::try_from(nexus.0).ok().filter(|index| *index < NEXUS_MAX)?;
+        if self.shares.len() <= index {
+            self.shares.resize(index + 1, 0);
+        }
+        self.shares.get_mut(index)
+    }
+
+    pub fn has_of(&self, nexus: Nexus) -> bool {
+        self.share(nexus) > 0
+    }
+
+    /// Adds a task. `None`: the set is full, or this nexus has as many tasks as there are places left.
+    /// So one alone has at most half of the places, two that want all of them a third each, and there
+    /// is always room for whoever has few.
     pub fn enter(&mut self, tag: u32, nexus: Nexus, id: u64, attribute: Attribute) -> Option<TaskKey> {
+        if self.share(nexus) >= TASKS_MAX - self.len().min(TASKS_MAX) {
+            return None;
+        }
+        self.enter_again(tag, nexus, id, attribute)
+    }
+
+    /// Adds a task that was in the set of a process that died: in whatever order they come, there was
+    /// room for all of them.
+    pub fn enter_again(&mut self, tag: u32, nexus: Nexus, id: u64, attribute: Attribute) -> Option<TaskKey> {
         if self.len() >= TASKS_MAX {
             return None;
         }
@@ -173,146 +233,180 @@ impl TaskSet {
             footprint: Footprint::Nothing,
             begun: false,
             aborted: None,
+            waits_for: 0,
         };
-        self.special += u32::from(attribute != Attribute::Simple);
         let index = match self.free.pop() {
-            Some(index) => {
-                self.entries[index as usize] = Some(entry);
-                index
-            }
+            Some(index) => index,
             None => {
-                self.entries.push(Some(entry));
+                self.entries.push(None);
                 self.entries.len() as u32 - 1
             }
         };
+        if let Some(count) = self.shares_mut(nexus) {
+            *count += 1;
+        }
+        self.put(TaskKey(index), Some(entry));
         Some(TaskKey(index))
+    }
+
+    /// Puts an entry into its place, or takes it away, and counts anew for whom of the held it stands
+    /// in the way. The one place where an entry changes in what others look at.
+    fn put(&mut self, key: TaskKey, after: Option<Entry>) {
+        let Some(place) = self.entries.get_mut(key.0 as usize) else { return };
+        let before = core::mem::replace(place, after);
+        for (entry, more) in [(before, false), (after, true)] {
+            let Some(entry) = entry else { continue };
+            let count = |sum: &mut u32, is: bool| {
+                if is {
+                    *sum = if more { *sum + 1 } else { *sum - 1 };
+                }
+            };
+            count(&mut self.heads, entry.attribute == Attribute::HeadOfQueue);
+            count(&mut self.ordered, entry.attribute == Attribute::Ordered);
+            count(&mut self.exclusive, entry.footprint.is_exclusive());
+        }
+        for (_, other) in &self.held {
+            let Some(Some(task)) = self.entries.get_mut(other.0 as usize) else { continue };
+            let was = before.is_some_and(|before| before.holds(task));
+            let is = after.is_some_and(|after| after.holds(task));
+            task.waits_for = task.waits_for + u32::from(is) - u32::from(was);
+        }
+        #[cfg(test)]
+        self.compared.set(self.compared.get() + self.held.len() as u64);
     }
 
     /// Whether its attribute lets the task run now. If not, it is held.
     pub fn may_start(&mut self, key: TaskKey) -> bool {
-        if self.special == 0 || self.is_in_turn(key) {
-            if let Some(entry) = self.get_mut(key) {
-                entry.enabled = true;
-            }
-            return true;
+        let Some(entry) = self.get(key).copied() else { return true };
+        if !self.is_in_turn(&entry) {
+            self.hold(key, entry);
+            return false;
         }
-        self.hold(key);
-        false
+        if let Some(entry) = self.get_mut(key) {
+            entry.enabled = true;
+        }
+        true
     }
 
     /// Takes the blocks for the task. If somebody else has them, the task is held.
     pub fn claim(&mut self, key: TaskKey, footprint: Footprint) -> bool {
-        let Some(entry) = self.get_mut(key) else { return true };
-        let was = entry.footprint.is_exclusive();
-        entry.footprint = footprint;
-        entry.life = Life::Running;
-        entry.begun = true;
-        if footprint.is_exclusive() != was {
-            self.special = if was { self.special - 1 } else { self.special + 1 };
-        }
-        if self.special == 0 || self.has_room(key) {
+        let Some(entry) = self.get(key).copied() else { return true };
+        let claimed = Entry { footprint, life: Life::Running, begun: true, ..entry };
+        if self.has_room(&claimed) {
+            self.put(key, Some(claimed));
             return true;
         }
-        self.hold(key);
+        self.hold(key, claimed);
         false
     }
 
-    fn hold(&mut self, key: TaskKey) {
-        if let Some(entry) = self.get_mut(key) {
-            entry.life = Life::Held;
-            entry.begun = false;
-        }
+    fn hold(&mut self, key: TaskKey, entry: Entry) {
+        let held = Entry { life: Life::Held, begun: false, ..entry };
+        let waits_for = self.others_than(&held).filter(|other| other.holds(&held)).count();
+        self.put(key, Some(Entry { waits_for: waits_for as u32, ..held })); // TASKS_MAX at most
         // One that was held before its command came again is not to be woken twice.
-        if !self.held.contains(&key) {
-            self.held.push_back(key);
+        if let Err(at) = self.place_among_held(held.age) {
+            self.held.insert(at, (held.age, key));
         }
     }
 
-    fn is_in_turn(&self, key: TaskKey) -> bool {
-        let Some(task) = self.get(key) else { return true };
-        if task.enabled {
+    fn place_among_held(&self, age: u64) -> Result<usize, usize> {
+        self.held.binary_search_by_key(&age, |(age, _)| *age)
+    }
+
+    fn others_than(&self, entry: &Entry) -> impl Iterator<Item = &Entry> {
+        #[cfg(test)]
+        self.compared.set(self.compared.get() + self.len() as u64);
+        let age = entry.age;
+        self.entries.iter().flatten().filter(move |other| other.age != age)
+    }
+
+    fn is_in_turn(&self, task: &Entry) -> bool {
+        match task.attribute {
+            _ if task.enabled => true,
+            Attribute::HeadOfQueue | Attribute::Aca => true,
+            _ if self.heads > 0 => false,
+            Attribute::Simple if self.ordered == 0 => true,
+            _ => !self.others_than(task).any(|other| other.precedes(task)),
+        }
+    }
+
+    /// Nobody who runs, and nobody older who waits, excludes the task.
+    fn has_room(&self, task: &Entry) -> bool {
+        if task.footprint == Footprint::Nothing || (self.exclusive == 0 && !task.footprint.is_exclusive()) {
             return true;
         }
-        match task.attribute {
-            Attribute::HeadOfQueue | Attribute::Aca => true,
-            Attribute::Ordered => !self.entries.iter().flatten().any(|other| {
-                (other.age < task.age && other.life != Life::Parked)
-                    || (other.attribute == Attribute::HeadOfQueue && other.age != task.age)
-            }),
-            Attribute::Simple => !self.entries.iter().flatten().any(|other| match other.attribute {
-                Attribute::HeadOfQueue => true,
-                Attribute::Ordered => other.age < task.age,
-                _ => false,
-            }),
-        }
-    }
-
-    /// Nobody who runs, and nobody older who waits, excludes the task. HEAD OF QUEUE overtakes those
-    /// who wait: they may be waiting for it.
-    fn has_room(&self, key: TaskKey) -> bool {
-        let Some(task) = self.get(key) else { return true };
-        let yields = task.attribute != Attribute::HeadOfQueue;
-        !self.entries.iter().flatten().any(|other| {
-            other.age != task.age
-                && (other.life == Life::Running || (yields && other.age < task.age))
-                && other.aborted.is_none_or(|_| other.life == Life::Running)
-                && task.footprint.excludes(other.footprint)
-        })
+        !self.others_than(task).any(|other| other.occupies(task))
     }
 
     /// The task has ended. `Some`: it had been aborted meanwhile.
     pub fn leave(&mut self, key: TaskKey) -> Option<Abort> {
-        let entry = self.entries.get_mut(key.0 as usize)?.take()?;
+        let entry = *self.get(key)?;
+        if entry.life == Life::Held
+            && let Ok(at) = self.place_among_held(entry.age)
+        {
+            self.held.remove(at);
+        }
+        self.put(key, None);
         self.free.push(key.0);
-        self.special -= u32::from(entry.attribute != Attribute::Simple);
-        self.special -= u32::from(entry.footprint.is_exclusive());
-        if entry.life == Life::Held {
-            self.held.retain(|other| *other != key);
+        if let Some(count) = self.shares_mut(entry.nexus) {
+            *count -= 1;
         }
         // Its name may be given to another.
         self.woken.retain(|other| *other != key);
-        if !self.held.is_empty() {
-            self.wake();
-        }
+        self.wake();
         entry.aborted
     }
 
     /// Those of the held tasks that may go on now.
     fn wake(&mut self) {
-        let mut at = 0;
-        while at < self.held.len() {
-            let key = self.held[at];
-            if self.is_in_turn(key) && self.has_room(key) {
-                self.held.remove(at);
-                if let Some(entry) = self.get_mut(key) {
-                    // It counts as running from here, so that no other is woken beside it.
-                    entry.life = Life::Running;
-                    entry.enabled = true;
-                }
-                self.woken.push_back(key);
-            } else {
-                at += 1;
-            }
+        if self.held.is_empty() {
+            return;
         }
+        let mut held = core::mem::take(&mut self.held);
+        let mut kept = 0;
+        for at in 0..held.len() {
+            let (age, key) = held[at];
+            let Some(entry) = self.get(key).copied().filter(|entry| entry.life == Life::Held) else {
+                continue;
+            };
+            if entry.waits_for > 0 {
+                held[kept] = (age, key);
+                kept += 1;
+                continue;
+            }
+            // It counts as running from here, so that no other is woken beside it. The younger count it
+            // already, unless they are HEAD OF QUEUE, which overtake those who wait.
+            let running = Entry { life: Life::Running, enabled: true, ..entry };
+            self.entries[key.0 as usize] = Some(running);
+            if entry.footprint != Footprint::Nothing {
+                let younger = if self.heads > 0 { at + 1..held.len() } else { 0..0 };
+                for (_, other) in held[..kept].iter().chain(&held[younger]) {
+                    let Some(Some(task)) = self.entries.get_mut(other.0 as usize) else { continue };
+                    let more = u32::from(running.holds(task)) - u32::from(entry.holds(task));
+                    task.waits_for += more;
+                }
+            }
+            self.woken.push_back(key);
+        }
+        held.truncate(kept);
+        self.held = held;
     }
 
     /// The task waits until [`TaskSet::unpark`]: for the end of what goes on in the background. From
     /// here on its attribute holds nobody back.
     pub fn park(&mut self, key: TaskKey) {
-        let Some(entry) = self.get_mut(key) else { return };
-        entry.life = Life::Parked;
-        entry.enabled = true;
-        let special = entry.attribute != Attribute::Simple;
-        entry.attribute = Attribute::Simple;
-        self.special -= u32::from(special);
+        let Some(entry) = self.get(key).copied() else { return };
+        let parked = Entry { life: Life::Parked, enabled: true, attribute: Attribute::Simple, ..entry };
+        self.put(key, Some(parked));
         self.wake();
     }
 
     pub fn unpark(&mut self, key: TaskKey) {
-        if let Some(entry) = self.get_mut(key)
+        if let Some(entry) = self.get(key).copied()
             && entry.life == Life::Parked
         {
-            entry.life = Life::Running;
+            self.put(key, Some(Entry { life: Life::Running, ..entry }));
             self.woken.push_back(key);
         }
     }
@@ -352,13 +446,22 @@ impl TaskSet {
                 entry.aborted = Some(if entry.nexus == by { Abort::Own } else { Abort::Other });
             }
             if matches!(entry.life, Life::Held | Life::Parked) {
-                entry.life = Life::Woken;
-                self.held.retain(|other| *other != key);
+                // Until it has left, which is soon, it stands in the way of those whom it did before.
+                let woken = Entry { life: Life::Woken, ..*entry };
+                if entry.life == Life::Parked {
+                    self.put(key, Some(woken));
+                } else {
+                    *entry = woken;
+                }
                 self.woken.push_back(key);
             } else {
                 running.push(entry.tag);
             }
         }
+        let entries = &self.entries;
+        self.held.retain(|(_, key)| {
+            entries[key.0 as usize].as_ref().is_some_and(|entry| entry.life == Life::Held)
+        });
         running
     }
 
@@ -366,6 +469,9 @@ impl TaskSet {
     pub fn disown(&mut self, nexus: Nexus) {
         for entry in self.entries.iter_mut().flatten().filter(|entry| entry.nexus == nexus) {
             entry.nexus = NOBODY;
+        }
+        if let Some(count) = self.shares_mut(nexus) {
+            *count = 0;
         }
     }
 

@@ -560,7 +560,7 @@ impl Unit {
             if note == SETTLING {
                 continue; // It has no blocks.
             }
-            let Some(task) = self.tasks.enter(u32::MAX, line.nexus, line.id, Attribute::Simple) else {
+            let Some(task) = self.tasks.enter_again(u32::MAX, line.nexus, line.id, Attribute::Simple) else {
                 break;
             };
             if !self.tasks.claim(task, Footprint::Exclusive { first, end }) {

@@ -137,20 +137,120 @@ fn begin(unit: &mut Unit, nexus: Nexus, tag: u32, attribute: Attribute) -> crate
     unit.execute(&read, None, &mut Vec::new())
 }
 
-#[test]
-fn a_full_task_set_says_so() {
-    let mut unit = unit(facts());
-    let tasks: Vec<_> = (0..TASKS_MAX as u32).map(|tag| begin(&mut unit, NEXUS, tag, Simple)).collect();
-    assert_eq!(unit.tasks(), 4096);
-    let status_of = |outcome: crate::Outcome| match outcome.verdict {
+/// Status and sense of a command that ended at once.
+fn status_of(outcome: crate::Outcome) -> (u8, Option<crate::Sense>) {
+    match outcome.verdict {
         Verdict::Respond(response) => (response.status, response.sense),
         other => panic!("{other:?}"),
-    };
-    // SAM-5: TASK SET FULL to who has tasks in it, BUSY to who has none.
+    }
+}
+
+/// Begins tasks until the unit takes no more of this nexus.
+fn fill(unit: &mut Unit, nexus: Nexus) -> Vec<TaskKey> {
+    let mut tasks = Vec::new();
+    loop {
+        let outcome = begin(unit, nexus, nexus.0 << 16 | tasks.len() as u32, Simple);
+        match outcome.verdict {
+            Verdict::Medium(_) => tasks.push(outcome.task),
+            // SAM-5: TASK SET FULL to who has tasks in it.
+            _ => {
+                assert_eq!(status_of(outcome), (0x28, None));
+                return tasks;
+            }
+        }
+    }
+}
+
+#[test]
+fn nobody_takes_the_whole_task_set() {
+    let mut unit = unit(facts());
+    let tasks = fill(&mut unit, NEXUS);
+    assert_eq!(tasks.len(), TASKS_MAX / 2);
+    // As many as are left; each of many who want all of it has its part, and a place stays.
+    assert_eq!(fill(&mut unit, OTHER).len(), TASKS_MAX / 4);
+    for number in 2..12 {
+        assert_eq!(unit.attach(super::peer(number)), Some(Nexus(u32::from(number))));
+        assert_eq!(status_of(begin(&mut unit, Nexus(u32::from(number)), 9999, Simple)).0, 0x02);
+        assert!(!fill(&mut unit, Nexus(u32::from(number))).is_empty());
+    }
+    assert!(unit.tasks() < TASKS_MAX);
+    // What has ended makes room, for others first.
+    for task in &tasks[..256] {
+        assert!(matches!(unit.finish(*task, Status::Good), Ending::Respond(good) if good.status == 0));
+    }
     assert_eq!(status_of(begin(&mut unit, NEXUS, 9999, Simple)), (0x28, None));
-    assert_eq!(status_of(begin(&mut unit, OTHER, 9999, Simple)), (0x08, None));
-    assert!(matches!(unit.finish(tasks[17].task, Status::Good), Ending::Respond(good) if good.status == 0));
-    assert!(matches!(begin(&mut unit, OTHER, 9999, Simple).verdict, Verdict::Medium(_)));
+    assert!(matches!(begin(&mut unit, Nexus(11), 9999, Simple).verdict, Verdict::Medium(_)));
+    // Tasks of a nexus that is gone are no part of its successor's.
+    let left = unit.detach(NEXUS).len();
+    assert_eq!(left, tasks.len() - 256);
+    assert_eq!(unit.attach(super::peer(77)), Some(NEXUS));
+    assert_eq!(status_of(begin(&mut unit, NEXUS, 9999, Simple)).0, 0x02);
+    assert!(matches!(begin(&mut unit, NEXUS, 9999, Simple).verdict, Verdict::Medium(_)));
+}
+
+#[test]
+fn a_full_task_set_says_so() {
+    let mut set = TaskSet::default();
+    let keys: Vec<_> = (0..TASKS_MAX as u32)
+        .map(|tag| set.enter_again(tag, Nexus(tag % 128), u64::from(tag), Simple).unwrap())
+        .collect();
+    assert_eq!(set.len(), 4096);
+    assert_eq!(set.enter_again(9999, NEXUS, 0, Simple), None);
+    assert_eq!(set.enter(9999, NEXUS, 0, Simple), None);
+    set.leave(keys[17]);
+    assert!(set.enter_again(9999, NEXUS, 0, Simple).is_some());
+}
+
+#[test]
+fn what_was_there_before_a_restart_comes_in_whatever_order() {
+    let mut unit = unit(facts());
+    let alone = TASKS_MAX as u32 / 2;
+    for tag in 0..alone {
+        let read = Command { tag, id: u64::from(tag), resumed: true, ..command(OTHER, &READ) };
+        let outcome = unit.execute(&read, None, &mut Vec::new());
+        assert!(matches!(outcome.verdict, Verdict::Medium(_)));
+    }
+    for tag in alone..alone + 1500 {
+        let read = Command { tag, id: u64::from(tag), resumed: true, ..command(NEXUS, &READ) };
+        let outcome = unit.execute(&read, None, &mut Vec::new());
+        assert!(matches!(outcome.verdict, Verdict::Medium(_)), "{tag}");
+    }
+    assert_eq!(status_of(begin(&mut unit, NEXUS, 9999, Simple)), (0x28, None));
+}
+
+#[test]
+fn a_task_that_waits_costs_a_comparison_and_not_one_with_everybody() {
+    let held_max = 2000;
+    for (first, rest) in [(HeadOfQueue, shared(0, 8)), (Simple, exclusive(0, 8)), (Ordered, NONE)] {
+        let mut set = TaskSet::default();
+        let alone = if first == Simple { exclusive(0, 8) } else { NONE };
+        let (mut head, runs) = start(&mut set, 0, first, alone);
+        assert!(runs);
+        for tag in 1..=held_max {
+            assert!(!start(&mut set, tag, Simple, rest).1, "{first:?}");
+        }
+        // Its initiator renews what the others wait for, again and again.
+        for tag in held_max + 1..held_max + 100 {
+            let before = set.compared.get();
+            let next = match first {
+                HeadOfQueue => Some(start(&mut set, tag, HeadOfQueue, alone).0),
+                _ => None,
+            };
+            set.leave(head);
+            let cost = set.compared.get() - before;
+            assert!(cost <= 8 * u64::from(held_max), "{first:?}: {cost} comparisons at an end");
+            match (next, set.woken()) {
+                (Some(next), None) => head = next,
+                // One after the other, or all at once.
+                (None, Some(tag)) if first == Simple => {
+                    head = TaskKey(tag);
+                    assert!(set.may_start(head) && set.claim(head, rest));
+                }
+                (None, Some(1)) => break,
+                other => panic!("{first:?}: {other:?}"),
+            }
+        }
+    }
 }
 
 #[test]
@@ -215,6 +315,7 @@ struct Known {
     /// It has been let through by its attribute.
     enabled: bool,
     runs: bool,
+    aborted: bool,
 }
 
 fn bounds(footprint: Footprint) -> (u64, u64, bool) {
@@ -250,10 +351,16 @@ fn has_room(tasks: &[Known], at: usize) -> bool {
 }
 
 /// Runs what the set has woken, as the server would.
-fn drain(set: &mut TaskSet, tasks: &mut [Known]) {
+fn drain(set: &mut TaskSet, tasks: &mut Vec<Known>) {
     while let Some(tag) = set.woken() {
         let at = tasks.iter().position(|task| task.tag == tag).expect("only tasks that are there are woken");
         assert!(!tasks[at].runs, "{tag} was woken twice");
+        if tasks[at].aborted {
+            let task = tasks.remove(at);
+            assert_eq!(set.aborted(task.key), Some(Abort::Own));
+            assert_eq!(set.leave(task.key), Some(Abort::Own));
+            continue;
+        }
         if !tasks[at].enabled {
             assert!(is_in_turn(tasks, at), "{tag} was woken before its turn");
             tasks[at].enabled = true;
@@ -284,24 +391,27 @@ proptest! {
     /// in the end all have run.
     #[test]
     fn the_task_set_keeps_the_plain_rules(
-        steps in proptest::collection::vec((0..10u8, 0..20u64, 0..6u64, any::<bool>(), any::<prop::sample::Index>()), 1..60)
+        steps in proptest::collection::vec((0..11u8, 0..20u64, 0..6u64, any::<bool>(), any::<prop::sample::Index>()), 1..60)
     ) {
         let mut set = TaskSet::default();
         let mut tasks: Vec<Known> = Vec::new();
-        let mut ended = 0;
         for (number, (kind, first, count, alone, which)) in steps.iter().enumerate() {
             let running: Vec<usize> = (0..tasks.len()).filter(|at| tasks[*at].runs).collect();
             if *kind < 4 && !running.is_empty() {
                 let task = tasks.remove(*which.get(&running));
-                prop_assert_eq!(set.leave(task.key), None);
-                ended += 1;
+                prop_assert_eq!(set.leave(task.key), task.aborted.then_some(Abort::Own));
+            } else if *kind == 10 && !tasks.is_empty() {
+                let task = which.get(&tasks).clone();
+                let waited_for = set.abort(NEXUS, |_, id| id == u64::from(task.tag), None);
+                prop_assert_eq!(waited_for, if task.runs { [task.tag].to_vec() } else { Vec::new() });
+                tasks.iter_mut().find(|other| other.tag == task.tag).unwrap().aborted = true;
             } else {
                 let attribute = match kind { 4 => Ordered, 5 => HeadOfQueue, _ => Simple };
                 let footprint = if *alone { exclusive(*first, first + count) } else { shared(*first, first + count) };
                 let tag = number as u32;
                 let key = set.enter(tag, NEXUS, u64::from(tag), attribute).unwrap();
                 let enabled = set.may_start(key);
-                tasks.push(Known { key, tag, attribute, footprint, enabled, runs: false });
+                tasks.push(Known { key, tag, attribute, footprint, enabled, runs: false, aborted: false });
                 let at = tasks.len() - 1;
                 prop_assert_eq!(enabled, is_in_turn(&tasks, at));
                 if enabled {
@@ -313,15 +423,13 @@ proptest! {
             drain(&mut set, &mut tasks);
             check(&tasks);
         }
-        let entered = ended + tasks.len();
         while let Some(at) = tasks.iter().position(|task| task.runs) {
             let task = tasks.remove(at);
-            prop_assert_eq!(set.leave(task.key), None);
-            ended += 1;
+            prop_assert_eq!(set.leave(task.key), task.aborted.then_some(Abort::Own));
             drain(&mut set, &mut tasks);
             check(&tasks);
         }
-        prop_assert_eq!(ended, entered, "the rest waits for ever: {:?}", tasks);
+        prop_assert!(tasks.is_empty(), "the rest waits for ever: {:?}", tasks);
         prop_assert_eq!(set.len(), 0);
     }
 }
