@@ -6,28 +6,64 @@ use guest_memory::Memory;
 use request::{Address, Span};
 use scsi::{Buffers, SCRATCH_BYTES};
 
+use super::requests::Origin;
+
 /// Pieces that lie ready. A command that finds none gets a new one.
 const READY_MAX: usize = 16;
 /// Pieces in use at a time. Beyond that a command is told to come again (BUSY).
 const PIECES_MAX: usize = 256;
 
+/// Whose pieces are counted together: a slot's, a session's, the units' own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    Server,
+    Slot(u32),
+    Session(u32),
+}
+
+impl From<Origin> for Owner {
+    fn from(origin: Origin) -> Self {
+        match origin {
+            Origin::Server => Owner::Server,
+            Origin::Ring { slot, .. } => Owner::Slot(slot),
+            Origin::Session { connection, .. } => Owner::Session(connection),
+        }
+    }
+}
+
 #[derive(Default)]
 pub struct Scratch {
     ready: Vec<Arc<Memory>>,
     in_use: usize,
+    /// Who has how many.
+    shares: Vec<(Owner, usize)>,
 }
 
 impl Scratch {
-    pub fn take(&mut self) -> Option<Arc<Memory>> {
-        if self.in_use >= PIECES_MAX {
+    /// One more piece for somebody who has fewer than are left: so one alone has at most half of
+    /// them, two that want all a third each, and whoever has none finds one.
+    pub fn take(&mut self, owner: Owner) -> Option<Arc<Memory>> {
+        let at = self.shares.iter().position(|(other, _)| *other == owner);
+        let share = at.map_or(0, |at| self.shares[at].1);
+        if share >= PIECES_MAX - self.in_use {
             return None;
+        }
+        match at {
+            Some(at) => self.shares[at].1 += 1,
+            None => self.shares.push((owner, 1)),
         }
         self.in_use += 1;
         Some(self.ready.pop().unwrap_or_else(|| Memory::anonymous(SCRATCH_BYTES)))
     }
 
-    pub fn give_back(&mut self, piece: Arc<Memory>) {
+    pub fn give_back(&mut self, owner: Owner, piece: Arc<Memory>) {
         self.in_use -= 1;
+        if let Some(at) = self.shares.iter().position(|(other, _)| *other == owner) {
+            self.shares[at].1 -= 1;
+            if self.shares[at].1 == 0 {
+                self.shares.swap_remove(at);
+            }
+        }
         if self.ready.len() < READY_MAX {
             self.ready.push(piece);
         }
@@ -117,9 +153,30 @@ mod tests {
     }
 
     #[test]
+    fn nobody_takes_all_pieces() {
+        let mut scratch = Scratch::default();
+        let mut fill = |owner| {
+            let taken: Vec<_> = std::iter::from_fn(|| scratch.take(owner)).collect();
+            (taken.len(), taken)
+        };
+        let (greedy, mut pieces) = fill(Owner::Slot(0));
+        assert_eq!(greedy, PIECES_MAX / 2);
+        assert_eq!(fill(Owner::Session(0)).0, PIECES_MAX / 4);
+        for slot in 1..6 {
+            assert!(fill(Owner::Slot(slot)).0 > 0, "nothing is left for slot {slot}");
+        }
+        assert!(fill(Owner::Server).0 > 0);
+        // What comes back can be had again.
+        for piece in pieces.drain(..) {
+            scratch.give_back(Owner::Slot(0), piece);
+        }
+        assert!(scratch.take(Owner::Slot(0)).is_some() && scratch.take(Owner::Slot(7)).is_some());
+    }
+
+    #[test]
     fn scratch_memory_ends_where_it_ends() {
         let mut scratch = Scratch::default();
-        let piece = scratch.take().unwrap();
+        let piece = scratch.take(Owner::Server).unwrap();
         let memory = Memory::empty();
         let mut view = View { memory: &memory, out: &[], into: &[], scratch: &piece };
         view.write_scratch(SCRATCH_BYTES - 2, &[1, 2, 3]);

@@ -27,7 +27,7 @@ use scsi::{
 
 use super::Lane;
 use super::requests::{Origin, Request, Work};
-use super::scratch::{View as Memories, slice, within};
+use super::scratch::{Owner, View as Memories, slice, within};
 
 /// The longest CDB in the table of rows, and the longest that is looked at.
 pub const CDB_MAX: usize = 32;
@@ -252,7 +252,8 @@ impl Lane {
                     return;
                 }
                 Verdict::Work(work) => {
-                    let Some(scratch) = self.scratch.take() else {
+                    let owner = self.requests.get(tag).origin.into();
+                    let Some(scratch) = self.scratch.take(owner) else {
                         let response = self.refuse_busy(tag);
                         self.end_scsi(tag, response);
                         return;
@@ -419,6 +420,7 @@ impl Lane {
             let (out, into) = (request.data_out().to_vec(), request.data_in().to_vec());
             let volume = request.volume;
             let background = matches!(request.work, Work::Background(_));
+            let owner = Owner::from(request.origin);
             let Some((key, machine)) = Self::machine(request) else { return };
             let (step, again) = match machine.pending.take() {
                 Some((step, task)) => (step, Some(task)),
@@ -438,7 +440,7 @@ impl Lane {
                 Do::Disk { at, operation, data } => (at, operation, data),
                 Do::End { result, data_in, data_out } => {
                     let scratch = Arc::clone(&machine.scratch);
-                    self.scratch.give_back(scratch);
+                    self.scratch.give_back(owner, scratch);
                     if background {
                         self.end_background(tag, result);
                         return;
@@ -531,7 +533,7 @@ impl Lane {
                 self.background.push((volume, work));
                 return;
             };
-            let Some(scratch) = self.scratch.take() else {
+            let Some(scratch) = self.scratch.take(Owner::Server) else {
                 // Tried again when another task ends.
                 self.requests.give_back(tag);
                 self.background.push((volume, work));
