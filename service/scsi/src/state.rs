@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use request::{Blocks, Facts};
 
 use crate::alua::AccessStates;
-use crate::attention::Condition;
+use crate::attention::{Attentions, Condition};
 use crate::copy::Copies;
 use crate::diagnostic::BufferMemory;
 use crate::identifying::Identifying;
@@ -147,8 +147,8 @@ impl Unit {
         if self.threshold_told {
             section(&mut bytes, tag::THRESHOLD, &[1]);
         }
-        if self.reservations != Reservations::new() {
-            section(&mut bytes, tag::RESERVATIONS, &self.reservations.state());
+        if *self.reservations != Reservations::new() {
+            section(&mut bytes, tag::RESERVATIONS, self.reservations.encoded());
         }
         if !self.copies.is_empty() {
             section(&mut bytes, tag::COPIES, &self.copies.encode());
@@ -197,7 +197,7 @@ impl Unit {
     pub fn recover(facts: Facts, profile: Profile, persistent: &[u8]) -> Unit {
         let mut unit = Unit::new(facts, profile);
         // Until they are found.
-        unit.reservations = Reservations::lost();
+        unit.reservations = Reservations::lost().into();
         unit.stored = Stored::new(true);
         let mut reader = Reader(persistent);
         if reader.u32() == Some(VERSION) {
@@ -230,6 +230,46 @@ impl Unit {
         unit.keep_unfinished();
         unit.reservations_changed();
         unit
+    }
+
+    /// A state without its reservations, for a unit that nobody can use now: as
+    /// [`Unit::clear_reservations`] leaves them. `None`: it is no state of this version.
+    pub fn clear_reservations_of(state: &[u8]) -> Option<Vec<u8>> {
+        let mut reader = Reader(state);
+        if reader.u32() != Some(VERSION) {
+            return None;
+        }
+        let mut sections = Vec::new();
+        let mut registered = Vec::new();
+        while let Some((tag, text)) = next_section(&mut reader) {
+            match tag {
+                tag::RESERVATIONS => {
+                    registered =
+                        Reservations::restore(text).map(|mut table| table.clear()).unwrap_or_default();
+                }
+                _ => sections.push((tag, text)),
+            }
+        }
+        let mut bytes = Vec::from(VERSION.to_le_bytes());
+        for (tag, text) in sections {
+            if tag != tag::NEXUSES {
+                section(&mut bytes, tag, text);
+                continue;
+            }
+            let (mut told, mut text) = (Vec::with_capacity(text.len()), Reader(text));
+            while let (Some(number), Some(word), Some(peer)) = (text.u32(), text.u32(), text.peer()) {
+                let mut conditions = Attentions::none();
+                conditions.set_word(Nexus(0), word);
+                if registered.contains(&peer) {
+                    conditions.establish(Nexus(0), Condition::RESERVATIONS_PREEMPTED);
+                }
+                told.extend_from_slice(&number.to_le_bytes());
+                told.extend_from_slice(&conditions.word(Nexus(0)).to_le_bytes());
+                write_peer(&mut told, &peer);
+            }
+            section(&mut bytes, tag, &told);
+        }
+        Some(bytes)
     }
 
     /// What an earlier release kept of a unit with its only controller (version 1): its modes.
@@ -284,7 +324,8 @@ impl Unit {
             }
             tag::RESERVATIONS => {
                 // Whoever was shut out must not come in by damage.
-                self.reservations = Reservations::restore(text.0).unwrap_or_else(|_| Reservations::lost());
+                let found = Reservations::restore(text.0);
+                self.reservations = found.unwrap_or_else(|_| Reservations::lost()).into();
             }
             tag::ERASING => self.take_erasing(&mut text)?,
             tag::MODES => {

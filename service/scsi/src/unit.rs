@@ -17,7 +17,7 @@ use crate::nexus::{NEXUS_MAX, Nexus, Peer};
 use crate::nexus_table::NexusTable;
 use crate::profile::{Profile, TargetPort};
 use crate::removable::{Power, Removable};
-use crate::reservation::{self, Allowed, Reservations, Stored};
+use crate::reservation::{self, Allowed, Kept, Reservations, Stored};
 use crate::sense::{Format, Sense, SenseData};
 use crate::task_set::{Abort, Attribute, Footprint, TaskKey, TaskSet};
 use crate::timestamp::Clock;
@@ -168,7 +168,7 @@ pub struct Unit {
     pub(crate) journal: Journal,
     pub(crate) copies: Copies,
     pub(crate) ports: Vec<TargetPort>,
-    pub(crate) reservations: Reservations,
+    pub(crate) reservations: Kept,
     pub(crate) stored: Stored,
     /// By nexus, what `reservations` let it do.
     pub(crate) allowed: [Allowed; NEXUS_MAX],
@@ -224,7 +224,7 @@ impl Unit {
             journal: Journal::default(),
             copies: Copies::default(),
             ports: Vec::new(),
-            reservations: Reservations::new(),
+            reservations: Kept::default(),
             stored: Stored::new(false),
             allowed: [Allowed::EVERYTHING; NEXUS_MAX],
             stopped: false,
@@ -584,6 +584,14 @@ impl Unit {
             }
             !gone
         });
+    }
+
+    /// Nothing that this nexus had begun before a restart comes again.
+    pub fn comes_no_more(&mut self, nexus: Nexus) {
+        if self.unfinished.iter().any(|(of, _, _)| *of == nexus) {
+            self.give_up_unfinished(|of, _| of == nexus);
+            self.dirty = true;
+        }
     }
 
     /// A nexus has sent something new. It sends what was under way before that, so the others of its

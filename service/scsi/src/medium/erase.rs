@@ -222,6 +222,23 @@ impl Unit {
         let _ = self.take_erased(task);
     }
 
+    /// The caller's name of the task that waits for the end, which may be hours away: for a restart or
+    /// a move it is not under way.
+    pub fn parked(&self) -> Option<u32> {
+        self.tasks.tag_of(self.erasing.as_ref()?.parked?)
+    }
+
+    /// The task that waits goes without an answer: it comes again to a successor, and waits there, or
+    /// is told how it ended.
+    pub fn leave_parked(&mut self) {
+        if let Some(erasing) = &mut self.erasing
+            && let Some(task) = erasing.parked.take()
+        {
+            self.tasks.leave(task);
+            self.dirty = true;
+        }
+    }
+
     /// Work on the medium that belongs to no task, `Some` once: the caller runs it with scratch memory
     /// of its own, and tells its end to [`Unit::finish_background`]. No footprint is claimed for it;
     /// the unit keeps all others away.

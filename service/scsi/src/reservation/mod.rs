@@ -102,6 +102,7 @@ pub use conflict::{Access, Allowed, passes_loss};
 pub use effects::{Attention, Effects, Refusal};
 pub(crate) use name::canonical;
 pub use out::{Known, LIST_MAX_BYTES, Out};
+pub(crate) use persist::Kept;
 pub use persist::{Corrupt, STATE_MAX_BYTES};
 pub(crate) use stored::Stored;
 pub use table::{Key, REGISTRANTS_MAX, Reservations, Type};

@@ -18,7 +18,9 @@
 //! had been reserved.
 
 use alloc::vec::Vec;
+use core::cell::OnceCell;
 use core::fmt;
+use core::ops::{Deref, DerefMut};
 
 use super::name::{Name, name};
 use super::table::{Held, Key, REGISTRANTS_MAX, Registration, Reservations, Type};
@@ -201,18 +203,61 @@ fn decode(body: &[u8]) -> Option<Reservations> {
     reader.0.is_empty().then_some(table)
 }
 
-/// CRC-32C (Castagnoli, reflected), bit by bit: the bytes are few and rarely written.
-fn crc32c(bytes: &[u8]) -> u32 {
-    let mut crc = u32::MAX;
-    for byte in bytes {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            let carry = crc & 1;
-            crc >>= 1;
-            if carry != 0 {
-                crc ^= 0x82f6_3b78;
-            }
-        }
-    }
-    !crc
+/// The table of a unit, with its bytes as they were last asked for: the state of a unit is stored much
+/// oftener than somebody registers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept {
+    table: Reservations,
+    state: OnceCell<Vec<u8>>,
 }
+
+impl Kept {
+    /// [`Reservations::state`].
+    pub fn encoded(&self) -> &[u8] {
+        self.state.get_or_init(|| self.table.state())
+    }
+}
+
+impl From<Reservations> for Kept {
+    fn from(table: Reservations) -> Kept {
+        Kept { table, state: OnceCell::new() }
+    }
+}
+
+impl Deref for Kept {
+    type Target = Reservations;
+
+    fn deref(&self) -> &Reservations {
+        &self.table
+    }
+}
+
+/// Whoever could change the table voids its bytes, so that none can be stored of another table.
+impl DerefMut for Kept {
+    fn deref_mut(&mut self) -> &mut Reservations {
+        self.state.take();
+        &mut self.table
+    }
+}
+
+/// CRC-32C (Castagnoli, reflected), by bytes.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, byte: &u8| crc >> 8 ^ CRC32C[((crc ^ u32::from(*byte)) & 0xff) as usize];
+    !bytes.iter().fold(u32::MAX, step)
+}
+
+static CRC32C: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = byte as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 1 != 0 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};

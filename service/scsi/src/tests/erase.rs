@@ -215,6 +215,35 @@ fn a_successor_goes_on_where_it_was() {
     assert!(bench.unit.background().is_none());
 }
 
+/// A move to another lane: what waits is taken away, and comes again there.
+#[test]
+fn a_command_that_waits_comes_again_elsewhere() {
+    for ends_before in [false, true] {
+        let mut bench = Bench::new();
+        assert_eq!(bench.unit.parked(), None);
+        let (outcome, tag) = bench.begin(NEXUS, &BLOCK_ERASE, &[]);
+        assert!(matches!(outcome.verdict, Verdict::Wait));
+        assert_eq!(bench.unit.parked(), Some(tag));
+        bench.unit.leave_parked();
+        assert_eq!((bench.unit.parked(), bench.unit.tasks()), (None, 0));
+        if ends_before {
+            assert!(bench.run_background());
+            assert_eq!(bench.unit.woken(), None, "nobody waits here");
+        }
+        successor(&mut bench);
+        let resumed = Command { tag, id: u64::from(tag), resumed: true, ..command(NEXUS, &BLOCK_ERASE) };
+        let again = bench.again(&resumed, &[]);
+        if ends_before {
+            assert!(matches!(again.verdict, Verdict::Respond(good) if good.status == 0x00));
+            continue;
+        }
+        assert!(matches!(again.verdict, Verdict::Wait));
+        assert!(bench.run_background());
+        let ended = bench.resume(NEXUS, tag, again.task, &BLOCK_ERASE, &[]);
+        assert!(matches!(ended.verdict, Verdict::Respond(good) if good.status == 0x00));
+    }
+}
+
 #[test]
 fn a_failure_bars_the_medium_until_it_is_mended() {
     let mut bench = Bench::new();

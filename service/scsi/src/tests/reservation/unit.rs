@@ -392,6 +392,17 @@ fn an_answer_that_waits_outlives_the_process() {
     // What had begun comes first, whichever the caller gives first.
     let waits = successor.execute(&resumed, None, &mut Vec::new());
     assert!(matches!(waits.verdict, Verdict::Wait));
+    let mut other = Unit::restore(facts(), Profile::default(), &state);
+    for (nexus, number) in [(NEXUS, 0), (OTHER, 1)] {
+        assert_eq!(other.attach(peer(number)), Some(nexus));
+    }
+    let held = other.execute(&resumed, None, &mut Vec::new());
+    assert!(matches!(held.verdict, Verdict::Wait));
+    // It is known that it does not come: nobody waits for it any longer.
+    other.comes_no_more(OTHER);
+    assert_eq!(other.woken(), None);
+    other.comes_no_more(NEXUS);
+    assert_eq!(other.woken(), Some(5));
     let compare = Command { tag: 4, resumed: true, ..compare };
     let begun = successor.execute(&compare, None, &mut Vec::new());
     assert!(matches!(begun.verdict, Verdict::Work(_)));
@@ -453,6 +464,55 @@ fn all_target_ports_are_those_of_the_unit() {
     assert_eq!(response(&mut unit, nexus, &[0; 6]).status, 0x02);
     assert_eq!(out(&mut unit, nexus, 0x01, 0x3, 0xa, 0), 0x00);
     assert_eq!(status(&mut unit, OTHER, &READ), 0x18);
+}
+
+/// The state is stored at each note and at each answer; the table changes seldom.
+#[test]
+fn the_table_is_written_once_until_it_changes() {
+    let mut unit = reserved(0x1);
+    let bytes = unit.reservations.encoded().to_vec();
+    assert_eq!(bytes, unit.reservations().state());
+    let place = unit.reservations.encoded().as_ptr();
+    assert!(unit.state().windows(bytes.len()).any(|window| window == bytes));
+    assert_eq!(status(&mut unit, OTHER, &READ), 0x00);
+    assert_eq!(status(&mut unit, OTHER, &WRITE), 0x18);
+    let _ = unit.state();
+    assert_eq!(unit.reservations.encoded().as_ptr(), place, "it was written again");
+    assert_eq!(out(&mut unit, OTHER, 0x06, 0, 0, 0xc), 0x00);
+    assert_ne!(unit.reservations.encoded(), bytes);
+    assert_eq!(unit.reservations.encoded(), unit.reservations().state());
+    unit.clear_reservations();
+    assert_eq!(unit.reservations.encoded(), unit.reservations().state());
+    let successor = Unit::restore(facts(), Profile::default(), &unit.state());
+    assert_eq!(successor.reservations(), unit.reservations());
+}
+
+/// A volume that cannot be opened: its unit's state lies there, and its owner clears it.
+#[test]
+fn reservations_can_be_cleared_in_a_state_that_nobody_uses() {
+    let mut unit = reserved(0x1);
+    let _ = start(&mut unit, NEXUS, 3, &COMPARE_AND_WRITE);
+    let state = unit.state();
+    let cleared = Unit::clear_reservations_of(&state).unwrap();
+    let mut bare = Unit::restore(facts(), Profile::default(), &cleared);
+    assert_eq!(bare.reservations().registrants(), 0);
+    assert!(bare.reservations().owner().is_none() && !bare.reservations().is_lost());
+    // Everything else is as it was, and who was registered is told: RESERVATIONS PREEMPTED.
+    assert_eq!(bare.nexuses().count(), 3);
+    for (nexus, told) in [(NEXUS, true), (OTHER, true), (THIRD, false)] {
+        assert_eq!(bare.attach(peer(nexus.0 as u8)), Some(nexus));
+        let answer = response(&mut bare, nexus, &[0; 6]);
+        assert_eq!(answer.sense.map(|sense| (sense.asc, sense.ascq)), told.then_some((0x2a, 0x03)));
+    }
+    assert_eq!(Unit::clear_reservations_of(&cleared).unwrap(), cleared);
+    assert_eq!(Unit::clear_reservations_of(&[9, 9, 9]), None);
+    // Damage that would be a lost reservation.
+    let mut damaged = state.clone();
+    let at = state.windows(4).position(|window| window == b"SPRV").unwrap();
+    damaged[at + 20] ^= 1;
+    assert!(Unit::restore(facts(), Profile::default(), &damaged).reservations().is_lost());
+    let mended = Unit::clear_reservations_of(&damaged).unwrap();
+    assert!(!Unit::restore(facts(), Profile::default(), &mended).reservations().is_lost());
 }
 
 /// However an initiator writes its name, it is the same nexus.
