@@ -23,6 +23,7 @@ mod luns;
 mod net;
 pub mod objects;
 mod requests;
+mod rest;
 pub mod scratch;
 mod scsi;
 mod slot;
@@ -495,21 +496,6 @@ impl Lane {
         if slot.is_waiting() && slot.has_drained() {
             self.on_link(index);
             self.look_at_rings(index);
-        }
-    }
-
-    /// The worker is about to end: nothing new is begun, what is under way at the disks ends.
-    pub fn quiesce(&mut self) {
-        const PATIENCE_NANOS: u64 = 1_000_000_000;
-        self.quiet = true;
-        let begun = host::process::now_nanos();
-        while self.requests.in_use() > 0 && host::process::now_nanos() - begun < PATIENCE_NANOS {
-            let _ = self.ring.submit();
-            let _ = self.wait.wait(Some(1_000_000));
-            self.now = Instant::from_nanos(host::process::now_nanos());
-            self.end_requests();
-            self.run_woken();
-            self.publish();
         }
     }
 

@@ -15,6 +15,7 @@ use uplink_tap::UplinkTap;
 use super::Lane;
 use super::device::{BlkDevice, Device, LUNS_MAX, Lun, NetDevice, ScsiDevice};
 use super::net::{ENTRIES_MAX, Network, PORTS_MAX, Target, Uplink};
+use super::requests::Origin;
 use super::slot::Slot;
 use super::token::Token;
 use super::unit::{Left, peer_of_slot};
@@ -256,23 +257,13 @@ impl Lane {
 
     /// Nothing new is begun for a slot, and what is under way at the disks ends.
     fn rest_slot(&mut self, index: u32) -> Result<(), Problem> {
-        const PATIENCE_NANOS: u64 = 1_000_000_000;
         self.active.retain(|(slot, _)| *slot != index);
-        let begun = host::process::now_nanos();
-        while self.requests.has_of_slot(index) {
-            if host::process::now_nanos() - begun > PATIENCE_NANOS {
-                self.look_at_rings(index);
-                return Err(Problem::failed("the slot's requests do not end; a store hangs")
-                    .hint("mend the store, then apply the site again"));
-            }
-            let _ = self.ring.submit();
-            let _ = self.wait.wait(Some(1_000_000));
-            self.now = request::Instant::from_nanos(host::process::now_nanos());
-            self.end_requests();
-            self.run_woken();
-            self.publish();
+        if self.rest(|origin| matches!(origin, Origin::Ring { slot, .. } if slot == index)) {
+            return Ok(());
         }
-        Ok(())
+        self.look_at_rings(index);
+        Err(Problem::failed("the slot's requests do not end; a store hangs")
+            .hint("mend the store, then apply the site again"))
     }
 
     pub fn change_slot(&mut self, spec: SlotSpec) -> Result<(), Problem> {

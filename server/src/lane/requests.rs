@@ -104,10 +104,11 @@ impl Requests {
         self.table.iter().any(|request| request.slot() == Some(slot) && !matches!(request.work, Work::None))
     }
 
-    /// Whether anything of an iSCSI connection is under way.
-    pub fn has_of_session(&self, session: u32) -> bool {
-        let of = |request: &Request| matches!(request.origin, Origin::Session { connection, .. } if connection == session);
-        self.table.iter().any(of)
+    /// What is under way and came from there.
+    pub fn tags_of(&self, of: impl Fn(Origin) -> bool) -> impl Iterator<Item = u32> {
+        let numbered = self.table.iter().enumerate();
+        // A record that is free is nobody's.
+        numbered.filter(move |(_, request)| of(request.origin)).map(|(tag, _)| tag as u32)
     }
 
     pub fn in_use(&self) -> usize {

@@ -420,6 +420,10 @@ impl Lane {
             let (out, into) = (request.data_out().to_vec(), request.data_in().to_vec());
             let volume = request.volume;
             let background = matches!(request.work, Work::Background(_));
+            if background && self.quiet {
+                // The next worker does this piece again, and what follows it.
+                return;
+            }
             let owner = Owner::from(request.origin);
             let Some((key, machine)) = Self::machine(request) else { return };
             let (step, again) = match machine.pending.take() {

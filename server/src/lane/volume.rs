@@ -304,6 +304,17 @@ impl Volumes {
         }
     }
 
+    /// Something is at a disk.
+    pub fn are_busy(&self) -> bool {
+        self.iter().any(|volume| volume.in_flight > 0)
+    }
+
+    /// By volume, the tag of the task that waits for the end of an erasure.
+    pub fn parked(&self) -> Vec<(u32, u32)> {
+        let parked = |volume: &Volume| Some((volume.number, volume.unit.as_ref()?.unit.parked()?));
+        self.iter().filter_map(parked).collect()
+    }
+
     /// A disk was given something after it was polled last; it may have an end without asking anybody.
     pub fn has_unpolled(&self) -> bool {
         self.busy.iter().any(|index| self.get(*index).is_some_and(|volume| volume.unpolled))

@@ -2,16 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use control::step::{ChapSpec, PortalSpec, TargetSpec};
 use control::{Problem, Secret};
 use iscsi_target::{Allow, Claim, ConnectionId, Credentials};
-use request::Instant;
 use scsi::{Nexus, Peer, PortId, PortName, TargetPort, TransportId};
 
 use super::super::Lane;
 use super::super::objects::Use;
+use super::super::requests::Origin;
 use super::super::scsi::View;
 use super::super::unit::{Left, state_of};
 use super::portal::{Portal, connection_prefix, listener_name};
@@ -222,29 +221,21 @@ impl Lane {
 
     /// Nothing new is begun for the sessions of a portal, and what is under way at the disks ends.
     fn rest_sessions(&mut self, portal: &str) -> Result<(), Problem> {
-        const PATIENCE: Duration = Duration::from_secs(1);
         let mut theirs = Vec::new();
         for session in self.iscsi.table.iter_mut().flatten().filter(|session| session.portal == portal) {
             session.active = false;
             theirs.push(session.index);
         }
         self.iscsi.active.retain(|index| !theirs.contains(index));
-        let begun = self.now;
-        while theirs.iter().any(|index| self.requests.has_of_session(*index)) {
-            if self.now.since(begun) > PATIENCE {
-                for index in theirs {
-                    self.iscsi.activate(index, self.now);
-                }
-                return Err(Problem::failed("the requests of its sessions do not end; a store hangs")
-                    .at(format!("portal.{portal}"))
-                    .hint("mend the store, then apply the site again"));
+        let of =
+            |origin| matches!(origin, Origin::Session { connection, .. } if theirs.contains(&connection));
+        if !self.rest(of) {
+            for index in theirs {
+                self.iscsi.activate(index, self.now);
             }
-            let _ = self.ring.submit();
-            let _ = self.wait.wait(Some(1_000_000));
-            self.now = Instant::from_nanos(host::process::now_nanos());
-            self.end_requests();
-            self.run_woken();
-            self.publish();
+            return Err(Problem::failed("the requests of its sessions do not end; a store hangs")
+                .at(format!("portal.{portal}"))
+                .hint("mend the store, then apply the site again"));
         }
         self.publish();
         Ok(())
