@@ -16,11 +16,11 @@ use rustix::process::Signal;
 
 use crate::daemon::{Daemon, MIB, PATIENCE};
 
-const IQN: &str = "iqn.2026-11.org.example:t";
+pub const IQN: &str = "iqn.2026-11.org.example:t";
 const ME: &str = "iqn.2026-11.org.standpipe:load";
 
 /// An address of this host that no other test has: all of 127.0.0.0/8 is ours.
-fn portal() -> String {
+pub fn portal() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let process = std::process::id();
     let [high, low] = (process as u16).to_be_bytes();
@@ -29,28 +29,28 @@ fn portal() -> String {
 
 /// A shared volume of 16 MiB, a portal, and a target with the volume as LUN 0; `rest` goes on with the
 /// target's table.
-fn shared(portal: &str, rest: &str) -> String {
+pub fn shared(portal: &str, rest: &str) -> String {
     format!(
         "[disk.root]\nstore = \"local\"\nsize = \"16MiB\"\nshared = true\n[portal.a]\nlisten = \"{portal}\"\n[target.t]\niqn = \"{IQN}\"\nportals = [\"a\"]\nluns = {{ 0 = \"root\" }}\n{rest}"
     )
 }
 
-fn options(portal: &str) -> Options {
+pub fn options(portal: &str) -> Options {
     Options { timeout: PATIENCE, ..Options::new(portal, IQN) }
 }
 
-fn isid(number: u8) -> [u8; 6] {
+pub fn isid(number: u8) -> [u8; 6] {
     [0x80, 0, 0, 1, 0, number]
 }
 
 /// Logs in, and takes the attentions that a new nexus finds.
-fn login(options: &Options) -> Initiator {
+pub fn login(options: &Options) -> Initiator {
     let mut session = Initiator::login(options).unwrap();
     ready(&mut session, 0);
     session
 }
 
-fn ready(session: &mut Initiator, lun: u16) {
+pub fn ready(session: &mut Initiator, lun: u16) {
     for _ in 0..8 {
         let answer = session.command(lun, &[0; 6], Data::None).unwrap();
         if answer.is_good() {
@@ -61,7 +61,7 @@ fn ready(session: &mut Initiator, lun: u16) {
     panic!("one attention after the other");
 }
 
-fn cdb10(code: u8, lba: u32, blocks: u16) -> [u8; 10] {
+pub fn cdb10(code: u8, lba: u32, blocks: u16) -> [u8; 10] {
     let ([a, b, c, d], [e, f]) = (lba.to_be_bytes(), blocks.to_be_bytes());
     [code, 0, a, b, c, d, 0, e, f, 0]
 }
@@ -83,7 +83,7 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 }
 
 /// Writes and reads again, in sizes around all limits of bursts and segments.
-fn works(session: &mut Initiator, seed: u64) {
+pub fn works(session: &mut Initiator, seed: u64) {
     for (at, len) in [512, 4096, 65536, 66048, 262_144, 1 << 20].into_iter().enumerate() {
         let bytes = noise(seed + at as u64, len);
         let lba = 64 * at as u32;
