@@ -5,16 +5,23 @@ use std::time::{Duration, Instant};
 use bench::driver::iscsi::{Command, Data, Initiator, Options, Tag};
 use rustix::process::Signal;
 
-use crate::daemon::{Daemon, PATIENCE};
+use crate::daemon::{Daemon, PATIENCE, disk_slot};
 use crate::iscsi::{IQN, login, options, portal, ready};
 
-/// Two volumes behind a portal each, with a target each, in lanes of their own; `also`: LUNs of the second.
-fn apart(one: &str, two: &str, also: &str) -> String {
+/// A volume behind a portal, and a VM in the same lane.
+fn first(portal: &str) -> String {
+    disk_slot("web1", "virtio-blk", "root")
+        + &format!(
+            "[disk.long]\nstore = \"local\"\nsize = \"1GiB\"\nshared = true\n[portal.a]\nlisten = \"{portal}\"\n\
+             [target.t]\niqn = \"{IQN}\"\nportals = [\"a\"]\nopen = true\nluns = {{ 0 = \"long\" }}\n"
+        )
+}
+
+/// Another one, which comes to the other lane as long as the two have nothing in common. `also`: more
+/// of its LUNs.
+fn second(portal: &str, also: &str) -> String {
     format!(
-        "[disk.long]\nstore = \"local\"\nsize = \"1GiB\"\nshared = true\n\
-         [disk.other]\nstore = \"local\"\nsize = \"16MiB\"\nshared = true\n\
-         [portal.a]\nlisten = \"{one}\"\n[portal.b]\nlisten = \"{two}\"\n\
-         [target.t]\niqn = \"{IQN}\"\nportals = [\"a\"]\nopen = true\nluns = {{ 0 = \"long\" }}\n\
+        "[disk.other]\nstore = \"local\"\nsize = \"16MiB\"\nshared = true\n[portal.b]\nlisten = \"{portal}\"\n\
          [target.u]\niqn = \"{IQN}.u\"\nportals = [\"b\"]\nopen = true\nluns = {{ 0 = \"other\"{also} }}\n"
     )
 }
@@ -37,9 +44,9 @@ fn progress(session: &mut Initiator) -> u16 {
 
 #[test]
 fn a_restart_does_not_wait_for_the_end_of_a_sanitize() {
-    let (one, two) = (portal(), portal());
-    let daemon = Daemon::start(&apart(&one, &two, ""));
-    let mut session = login(&options(&one));
+    let portal = portal();
+    let daemon = Daemon::start(&first(&portal));
+    let mut session = login(&options(&portal));
     let sanitize = sanitize(&mut session);
     daemon.eventually("it goes on", || (progress(&mut session) > 0).then_some(()));
     let mut shortest = Duration::MAX;
@@ -59,7 +66,9 @@ fn a_restart_does_not_wait_for_the_end_of_a_sanitize() {
 #[test]
 fn a_move_to_another_lane_takes_a_waiting_sanitize_along() {
     let (one, two) = (portal(), portal());
-    let daemon = Daemon::start(&apart(&one, &two, ""));
+    let daemon = Daemon::start(&first(&one));
+    let said = daemon.apply(&(first(&one) + &second(&two, "")));
+    assert!(said.status.success(), "{}", said.err);
     let mut session = login(&options(&one));
     let mut other =
         Initiator::login(&Options { timeout: PATIENCE, ..Options::new(&two, &format!("{IQN}.u")) }).unwrap();
@@ -67,7 +76,7 @@ fn a_move_to_another_lane_takes_a_waiting_sanitize_along() {
     let sanitize = sanitize(&mut session);
     daemon.eventually("it goes on", || (progress(&mut session) > 0).then_some(()));
     // The other target has both volumes from now on, so all is in one lane.
-    let said = daemon.apply(&apart(&one, &two, ", 1 = \"long\""));
+    let said = daemon.apply(&(first(&one) + &second(&two, ", 1 = \"long\"")));
     assert!(said.status.success(), "{}", said.err);
     let before = progress(&mut session);
     daemon.eventually("it goes on in the other lane", || (progress(&mut session) > before).then_some(()));
