@@ -13,7 +13,7 @@ use control::status::{
 use control::step::{Backing, Device, GroupSpec, NetworkSpec, SlotSpec, Step, UplinkSpec, VolumeSpec};
 use control::{Engine, Problem};
 
-use crate::lane::objects::Use;
+use crate::lane::objects::{Unused, Use};
 use crate::lane::stable::Folder;
 use crate::lane::unit::{self, Left};
 use crate::lane::volume;
@@ -41,6 +41,27 @@ struct Objects {
     /// The lane of each group of slots, targets and portals.
     groups: HashMap<String, usize>,
     exports: exports::Exports,
+    /// Slots and volumes by the short forms of their names.
+    names: HashMap<String, String>,
+}
+
+impl Objects {
+    /// The keeper knows slots and volumes by short forms of their names, and must tell each from all
+    /// others. `name` as `vault::key` takes it.
+    fn tell_apart(&mut self, name: &str, place: String) -> Result<(), Problem> {
+        let key = vault::key(name);
+        let is_there = |other: &str| match other.strip_prefix(unit::UNIT_PREFIX) {
+            Some(volume) => self.volumes.contains_key(volume),
+            None => self.slots.contains_key(other) || self.waiting.contains_key(other),
+        };
+        if let Some(other) = self.names.get(&key).filter(|other| *other != name && is_there(other)) {
+            return Err(Problem::conflict(format!("the keeper cannot tell `{name}` from `{other}`"))
+                .at(place)
+                .hint("their names happen to have the same short form: give one of them another name"));
+        }
+        self.names.insert(key, name.to_owned());
+        Ok(())
+    }
 }
 
 /// The volumes that a device is made of.
@@ -244,6 +265,15 @@ impl Host {
         }
     }
 
+    /// The same for what a lane gives back.
+    fn keep_unused(objects: &mut Objects, done: Result<(), Box<Unused>>) -> Result<(), Problem> {
+        done.map_err(|unused| {
+            let Unused { problem, units } = *unused;
+            Self::keep_units(objects, units);
+            problem
+        })
+    }
+
     fn keep_ledger(objects: &mut Objects, volume: &str) {
         if let Some(ledger) = objects.estate.take(&unit::ledger_name(volume)) {
             objects.units.insert(volume.to_owned(), Left { ledger: Some(ledger), persistent: None });
@@ -407,7 +437,7 @@ impl Host {
         run: impl FnOnce(&mut crate::lane::Lane) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
         let Some((_, lane)) = objects.slots.get(&slot.to_string()) else {
-            return Err(Problem::failed(format!("slot `{slot}` could not be made")).at(slot.to_string()));
+            return Err(no_slot(slot));
         };
         self.lanes[*lane].call(run)?
     }
@@ -434,6 +464,7 @@ impl Host {
         match step {
             Step::ConfigureServer(_) => Ok(()),
             Step::CreateVolume(spec) => {
+                objects.tell_apart(&unit::unit_key(&spec.name), format!("disk.{}", spec.name))?;
                 if let Err(problem) = volume::create(spec) {
                     objects.faults.insert(spec.name.clone(), problem.what.clone());
                     return Err(problem);
@@ -506,20 +537,19 @@ impl Host {
                     return Ok(());
                 }
                 let name = spec.id.to_string();
-                if let Some(other) = objects.slots.keys().find(|other| vault::key(other) == vault::key(&name))
-                {
-                    return Err(Problem::conflict(format!("the keeper cannot tell `{name}` from `{other}`"))
-                        .at(format!("vm.{name}"))
-                        .hint("their names happen to have the same short form: give one VM another name"));
-                }
+                objects.tell_apart(&name, format!("vm.{name}"))?;
                 let left = Self::take_left(objects, &spec.id);
                 self.add_slot(objects, spec, left)
             }
             Step::ChangeSlot(spec) => self.change_slot(objects, spec),
             Step::AttachLun { slot, lun, volume } => {
-                let spec = self.use_of(objects, *lun, volume)?;
-                let (id, lun) = (slot.clone(), *lun);
-                self.with_slot(objects, slot, move |lane| lane.attach_lun(&id, spec))?;
+                let Some((_, lane)) = objects.slots.get(&slot.to_string()) else {
+                    return Err(no_slot(slot));
+                };
+                let (lane, id, lun) = (*lane, slot.clone(), *lun);
+                let spec = self.use_of(objects, lun, volume)?;
+                let attached = self.lanes[lane].call(move |lane| lane.attach_lun(&id, spec))?;
+                Self::keep_unused(objects, attached)?;
                 if let Some((spec, _)) = objects.slots.get_mut(&slot.to_string())
                     && let Device::VirtioScsi { luns, .. } = &mut spec.device
                 {
@@ -624,16 +654,25 @@ impl Engine for Host {
 
     fn clear_reservations(&self, volume: &str) -> Result<(), Problem> {
         let spec = Self::volume(&self.objects(), volume)?;
-        let mut cleared = false;
+        let mut cleared = Vec::new();
         for lane in &self.lanes {
             let name = volume.to_owned();
-            cleared |= lane.call(move |lane| lane.clear_reservations(&name))?;
+            cleared.extend(lane.call(move |lane| lane.clear_reservations(&name))?);
         }
-        if cleared {
+        if cleared.is_empty() {
+            // Nobody has the volume open: what is stored is all there is, and what waits for somebody
+            // who can open it.
+            if let Some(left) = self.objects().units.get_mut(volume) {
+                left.clear_reservations();
+            }
+            return self.stable.remove(&spec);
+        }
+        if cleared.into_iter().all(|durable| durable.recv() == Ok(true)) {
             return Ok(());
         }
-        // Nobody has the volume open: what is stored is all there is.
-        self.stable.remove(&spec)
+        Err(Problem::failed(format!("the reservations of volume `{volume}` are gone until the power fails"))
+            .at(format!("disk.{volume}"))
+            .hint("the server's log says why they cannot be removed from stable storage: mend that, then clear them again"))
     }
 
     fn upgrade(&self) -> Result<(), Problem> {
@@ -660,6 +699,10 @@ impl Engine for Host {
         let _ = self.restart.try_send(());
         Ok(())
     }
+}
+
+fn no_slot(slot: &SlotId) -> Problem {
+    Problem::failed(format!("slot `{slot}` could not be made")).at(slot.to_string())
 }
 
 /// Where the keeper will find the next worker's binary: the path of ours, even if another file has

@@ -30,7 +30,7 @@ impl Drop for Seat {
 }
 
 /// The worker's side of the keeper. Shared by all lanes; each call is one datagram.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Vault {
     /// `None`: nobody keeps anything, and a crash is the end of every connection.
     keeper: Option<Arc<UnixDatagram>>,

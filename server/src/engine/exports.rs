@@ -174,11 +174,12 @@ impl Host {
         }
         // As for a slot: readers share their lock, so a successor waits for the dead lanes' rings.
         if volumes.iter().any(|volume| volume.spec.read_only) {
-            self.settle_fences(objects, SETTLE_MAX).map_err(|error| {
-                Problem::failed(format!("the last worker's reads do not end: {error}"))
+            if let Err(error) = self.settle_fences(objects, SETTLE_MAX) {
+                Self::keep_units(objects, volumes);
+                return Err(Problem::failed(format!("the last worker's reads do not end: {error}"))
                     .at(format!("target.{}", spec.name))
-                    .hint("a disk or its network path hangs; mend it, then apply the site again")
-            })?;
+                    .hint("a disk or its network path hangs; mend it, then apply the site again"));
+            }
         }
         Ok(volumes)
     }
@@ -205,7 +206,8 @@ impl Host {
         let plan = TargetPlan { allow: iscsi::allowed(spec)?, spec: spec.clone() };
         let volumes = self.volumes_of_target(objects, spec)?;
         let lane = self.lane_of(objects, Some(&spec.group));
-        self.lanes[lane].call(move |lane| lane.add_target(plan, volumes))??;
+        let made = self.lanes[lane].call(move |lane| lane.add_target(plan, volumes))?;
+        Self::keep_unused(objects, made)?;
         Ok(lane)
     }
 
@@ -233,7 +235,8 @@ impl Host {
         };
         let (name, lane) = (target.to_owned(), *lane);
         let volume_use = self.use_of(objects, lun, volume)?;
-        self.lanes[lane].call(move |lane| lane.attach_target_lun(&name, volume_use))??;
+        let attached = self.lanes[lane].call(move |lane| lane.attach_target_lun(&name, volume_use))?;
+        Self::keep_unused(objects, attached)?;
         if let Some((spec, _)) = objects.exports.targets.get_mut(target) {
             spec.luns.retain(|there| there.lun != lun);
             spec.luns.push(control::step::Lun { lun, volume: volume.to_owned() });

@@ -69,6 +69,7 @@ impl Lane {
             Pop::Broken(fault) => {
                 slot.ring_broke(ring, fault);
                 self.requests.give_back(tag);
+                self.give_up_begun(index);
                 return false;
             }
         }

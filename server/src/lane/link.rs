@@ -81,6 +81,12 @@ impl Link {
         vault: &Vault,
     ) -> std::io::Result<Self> {
         let keep_as = |what: &str| vault::name(name, what);
+        // What can fail comes before anything is taken out of the estate.
+        if !estate.contains_key(OUTBOX) {
+            let outbox = Outbox::create()?;
+            vault.keep(&keep_as(OUTBOX), outbox.as_fd());
+            estate.insert(OUTBOX.to_owned(), outbox.into_fd());
+        }
         let old = estate.remove(LEDGER).and_then(|fd| match Ledger::open(&fd) {
             Ok(ledger) => Some((ledger, fd)),
             Err(error) => {
@@ -97,14 +103,8 @@ impl Link {
                 (ledger, fd)
             }
         };
-        let outbox = match estate.remove(OUTBOX) {
-            Some(fd) => Outbox::from_fd(fd),
-            None => {
-                let outbox = Outbox::create()?;
-                vault.keep(&keep_as(OUTBOX), outbox.as_fd());
-                outbox
-            }
-        };
+        // There from above.
+        let outbox = Outbox::from_fd(estate.remove(OUTBOX).ok_or(std::io::ErrorKind::NotFound)?);
         let bytes = ledger.session.load();
         let session = match State::decode(&bytes) {
             Ok(state) => Some(Session::resume(state, queues)),

@@ -3,12 +3,15 @@
 use control::Problem;
 use control::site::{PathState, SlotId};
 use control::step::{Device as DeviceSpec, SlotSpec, VolumeSpec};
+use crossbeam_channel::Receiver;
 use scsi::{Condition, Nexus, PortId, PortName, TargetPort};
 use virtio_scsi::{Event, Happening};
 
 use super::Lane;
 use super::device::{Device, LUNS_MAX, Lun};
-use super::objects::Use;
+use super::objects::{Unused, Use};
+use super::requests::Origin;
+use super::stable::stable_name;
 use super::unit::{Left, peer_of_slot, profile_of, sas_address, state_of};
 
 /// The target port that a controller is: a group of its own.
@@ -27,7 +30,7 @@ impl Lane {
         &mut self,
         slot: &SlotId,
         volume: u32,
-        left: Left,
+        left: &mut Left,
         port_id: u16,
         path: PathState,
     ) -> Result<Nexus, Problem> {
@@ -46,6 +49,26 @@ impl Lane {
         // The last worker may have died in the middle of a SANITIZE.
         self.wakers.push(volume);
         Ok(nexus)
+    }
+
+    /// Whether an initiator is still this nexus of a unit: meanwhile its LUN may have been taken away,
+    /// and the number given to somebody else.
+    pub(super) fn is_seen(&self, origin: Origin, volume: u32, nexus: Nexus) -> bool {
+        let view = match origin {
+            Origin::Server => return false,
+            Origin::Ring { slot, .. } => match self.slots.get(slot as usize) {
+                Some(Some(slot)) => match &slot.device {
+                    Device::Scsi(device) => &device.view,
+                    _ => return false,
+                },
+                _ => return false,
+            },
+            Origin::Session { connection, .. } => match self.iscsi.view(connection) {
+                Some(view) => view,
+                None => return false,
+            },
+        };
+        view.units.iter().any(|(_, of, there)| (*of, *there) == (volume, nexus))
     }
 
     /// The owner likes a slot's path more or less than before (ALUA).
@@ -135,38 +158,39 @@ impl Lane {
     }
 
     /// Hot-plug: the guest is told, and finds the LUN.
-    pub fn attach_lun(&mut self, id: &SlotId, spec: Use) -> Result<(), Problem> {
+    pub fn attach_lun(&mut self, id: &SlotId, mut spec: Use) -> Result<(), Box<Unused>> {
         let number = spec.lun;
         let Some(index) = self.find_slot(id) else {
-            return Err(Problem::failed(format!("there is no slot `{id}`")));
+            return Err(Unused::one(Problem::failed(format!("there is no slot `{id}`")), spec));
         };
         let Some(Device::Scsi(device)) = self.slots[index as usize].as_ref().map(|slot| &slot.device) else {
-            return Err(Problem::invalid(format!("`{id}` is no SCSI controller"))
-                .hint("LUNs go to slots of model virtio-scsi"));
+            let problem = Problem::invalid(format!("`{id}` is no SCSI controller"));
+            return Err(Unused::one(problem.hint("LUNs go to slots of model virtio-scsi"), spec));
         };
         if device.luns().len() >= LUNS_MAX {
-            return Err(Problem::invalid(format!("a controller has at most {LUNS_MAX} LUNs"))
+            let problem = Problem::invalid(format!("a controller has at most {LUNS_MAX} LUNs"))
                 .at(id.to_string())
-                .hint("add another slot of model virtio-scsi"));
+                .hint("add another slot of model virtio-scsi");
+            return Err(Unused::one(problem, spec));
         }
         if let Some(there) = device.luns().get(&number)
             && self.volumes.get(there.volume).is_some_and(|volume| volume.spec.name == spec.spec.name)
         {
             return Ok(());
         }
-        let volume = self.volumes.open(&spec.spec, false)?;
+        let volume = match self.volumes.open(&spec.spec, false) {
+            Ok(volume) => volume,
+            Err(problem) => return Err(Unused::one(problem, spec)),
+        };
         let joined = match &self.slots[index as usize].as_ref().map(|slot| slot.spec.device.clone()) {
             Some(DeviceSpec::VirtioScsi { port_id, path, .. }) => {
-                self.join_unit(id, volume, spec.left, *port_id, *path)
+                self.join_unit(id, volume, &mut spec.left, *port_id, *path)
             }
             _ => Err(Problem::failed("the slot is no controller").at(id.to_string())),
         };
         let nexus = match joined {
             Ok(nexus) => nexus,
-            Err(problem) => {
-                self.volumes.close(volume);
-                return Err(problem);
-            }
+            Err(problem) => return Err(self.give_up_volume(volume, Unused::one(problem, spec))),
         };
         if let Some(slot) = self.slots[index as usize].as_mut()
             && let Device::Scsi(device) = &mut slot.device
@@ -266,16 +290,16 @@ impl Lane {
         }
     }
 
-    /// The owner takes all reservations of a volume away. `false`: it is not open here.
-    pub fn clear_reservations(&mut self, name: &str) -> bool {
-        let Some(volume) = self.volumes.find(name) else { return false };
-        let Some(logical) = self.volumes.unit(volume) else { return false };
+    /// The owner takes all reservations of a volume away. Whoever waits is told whether that is on
+    /// stable storage. `None`: the volume is not open here.
+    pub fn clear_reservations(&mut self, name: &str) -> Option<Receiver<bool>> {
+        let volume = self.volumes.find(name)?;
+        let stable_name = stable_name(&self.volumes.get(volume)?.spec);
+        let logical = self.volumes.unit(volume)?;
         logical.unit.clear_reservations();
         logical.save();
+        let state = logical.unit.persistent();
         self.volumes.dirty(volume);
-        let Some(tag) = self.requests.take() else { return true };
-        self.requests.get(tag).volume = volume;
-        self.make_durable(volume, tag);
-        true
+        Some(self.stable.store_and_tell(stable_name, state))
     }
 }

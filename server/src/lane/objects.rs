@@ -37,6 +37,18 @@ pub struct Use {
     pub left: Left,
 }
 
+/// Something could not be made, and nothing of these units may get lost by that.
+pub struct Unused {
+    pub problem: Problem,
+    pub units: Vec<Use>,
+}
+
+impl Unused {
+    pub fn one(problem: Problem, of: Use) -> Box<Unused> {
+        Box::new(Unused { problem, units: vec![of] })
+    }
+}
+
 impl Lane {
     pub(super) fn find_slot(&self, id: &SlotId) -> Option<u32> {
         let same = |slot: &Option<Box<Slot>>| slot.as_ref().is_some_and(|slot| slot.spec.id == *id);
@@ -49,7 +61,7 @@ impl Lane {
         &mut self,
         spec: SlotSpec,
         volumes: Vec<Use>,
-        left: HashMap<String, OwnedFd>,
+        mut left: HashMap<String, OwnedFd>,
     ) -> Result<(), Box<Unmade>> {
         let resumed = !left.is_empty();
         // A place whose last slot still has requests at a disk is not given away: their ends would be
@@ -69,34 +81,58 @@ impl Lane {
         let spec_given = spec.clone();
         let mut unused = Vec::new();
         let made = match self.make_device(index, &spec, volumes, resumed, &mut opened, &mut unused) {
-            Err(problem) => Err(Unmade { problem, left, units: Vec::new() }),
-            Ok(device) => Slot::new(index, spec, device, left, &self.vault, &self.wait)
-                .map_err(|problem| Unmade { problem, left: HashMap::new(), units: Vec::new() }),
+            Err(problem) => Err(problem),
+            Ok(device) => Slot::new(index, spec, device, &mut left, &self.vault, &self.wait),
         };
         self.blame_nobody();
         match made {
             Ok(slot) => {
                 self.slots[index as usize] = Some(Box::new(slot));
                 self.take_bequest(index);
+                self.give_up_begun(index);
                 self.look_at_rings(index);
                 Ok(())
             }
-            Err(mut failed) => {
-                failed.units = unused;
+            Err(problem) => {
+                let mut unused = Box::new(Unused { problem, units: unused });
                 for volume in opened {
-                    // A unit that only this slot has waits with it, as a dying worker would leave it.
-                    if resumed {
-                        let of = self.volumes.get(volume).map(|open| open.spec.clone());
-                        if let (Some(spec), Some(left)) = (of, self.volumes.release_unit(volume)) {
-                            failed.units.push(Use { lun: 0, spec, left });
-                        }
-                    } else {
+                    if !resumed {
                         self.leave_unit_of_slot(&spec_given, volume);
                     }
-                    self.volumes.close(volume);
+                    unused = self.give_up_volume(volume, unused);
                 }
                 self.forget_port(index);
-                Err(Box::new(failed))
+                let Unused { problem, units } = *unused;
+                Err(Box::new(Unmade { problem, left, units }))
+            }
+        }
+    }
+
+    /// One user less, of whom nothing came. A unit that nobody else has waits, as a dying worker would
+    /// leave it.
+    pub(super) fn give_up_volume(&mut self, volume: u32, mut unused: Box<Unused>) -> Box<Unused> {
+        let of = self.volumes.get(volume).map(|open| open.spec.clone());
+        if let (Some(spec), Some(left)) = (of, self.volumes.release_unit(volume)) {
+            unused.units.retain(|there| there.spec.name != spec.name);
+            unused.units.push(Use { lun: 0, spec, left });
+        }
+        self.volumes.close(volume);
+        unused
+    }
+
+    /// If no ring of a slot has anything left that a dead worker had begun, then nothing of it comes
+    /// again: others do not wait for it. So it is with a slot in quarantine, for one.
+    pub(super) fn give_up_begun(&mut self, index: u32) {
+        let Some(Some(slot)) = self.slots.get(index as usize) else { return };
+        let Device::Scsi(device) = &slot.device else { return };
+        if slot.has_resumed() {
+            return;
+        }
+        let view = std::rc::Rc::clone(&device.view);
+        for (_, volume, nexus) in &view.units {
+            if let Some(logical) = self.volumes.unit(*volume) {
+                logical.unit.comes_no_more(*nexus);
+                self.unit_changed(*volume);
             }
         }
     }
@@ -122,6 +158,7 @@ impl Lane {
         match &spec.device {
             DeviceSpec::VirtioScsi { port_id, path, .. } => {
                 if volumes.len() > LUNS_MAX {
+                    unused.extend(volumes);
                     return Err(Problem::invalid(format!("a controller has at most {LUNS_MAX} LUNs"))
                         .at(spec.id.to_string())
                         .hint("add a second disk slot of model virtio-scsi for the others"));
@@ -129,10 +166,11 @@ impl Lane {
                 let mut device = ScsiDevice::new(spec.queues);
                 let mut luns = Vec::with_capacity(volumes.len());
                 let mut volumes = volumes.into_iter().zip(opened.iter());
-                while let Some((at, volume)) = volumes.next() {
-                    match self.join_unit(&spec.id, *volume, at.left, *port_id, *path) {
+                while let Some((mut at, volume)) = volumes.next() {
+                    match self.join_unit(&spec.id, *volume, &mut at.left, *port_id, *path) {
                         Ok(nexus) => luns.push((at.lun, Lun { volume: *volume, nexus })),
                         Err(problem) => {
+                            unused.push(at);
                             unused.extend(volumes.map(|(rest, _)| rest));
                             return Err(problem);
                         }
@@ -560,4 +598,43 @@ fn no_port(place: &str, refused: &switch::Refused) -> Problem {
         switch::Refused::UnknownPort => "the port is gone".to_owned(),
     };
     Problem::conflict(what).at(place.to_owned()).hint("give the nic another `mac`, or another network")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::link::{INFLIGHT, LISTENER};
+    use crate::vault::Vault;
+    use host::wait::Wait;
+
+    #[test]
+    fn a_slot_that_cannot_be_made_leaves_all_that_was_left_of_it() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let spec = SlotSpec {
+            id: "web1.disk0".parse().unwrap(),
+            socket: folder.path().join("s"),
+            user: None,
+            queues: 1,
+            group: None,
+            device: DeviceSpec::VirtioBlk { volume: "root".to_owned() },
+        };
+        let (vault, wait) = (Vault::default(), Wait::new(16).unwrap());
+        let mut estate = HashMap::new();
+        let make = |estate: &mut HashMap<String, OwnedFd>| {
+            let device = Device::Scsi(Box::new(ScsiDevice::new(1)));
+            Slot::new(0, spec.clone(), device, estate, &vault, &wait)
+        };
+        drop(make(&mut estate).unwrap());
+        let listener = estate[LISTENER].try_clone().unwrap();
+        // A table of requests in flight that cannot be mapped.
+        let bad = host::event::Event::new().unwrap().into_fd();
+        let mut estate: HashMap<String, OwnedFd> =
+            [(LISTENER.to_owned(), listener), (INFLIGHT.to_owned(), bad)].into();
+        for name in ["ledger", "out", "conn", "g1"] {
+            estate.insert(name.to_owned(), host::memfd::create("other", 4096).unwrap());
+        }
+        let problem = make(&mut estate).err().expect("a slot without a table");
+        assert!(problem.what.contains("table of requests in flight"), "{problem}");
+        assert_eq!(estate.len(), 6, "{estate:?}");
+    }
 }

@@ -517,7 +517,13 @@ impl Lane {
             _ => None,
         };
         let Some((_, _, nexus)) = nexus.copied() else { return Visit::Refused };
+        let origin = self.requests.get(tag).origin;
+        let still = self.is_seen(origin, disk, nexus);
         let Some(other) = self.volumes.unit(disk) else { return Visit::Refused };
+        if !still {
+            let _ = again.map(|task| other.unit.depart(task));
+            return Visit::Refused;
+        }
         let visit = other.unit.visit(nexus, tag, again, extent, writes);
         if other.unit.take_dirty() {
             self.volumes.dirty(disk);
@@ -719,7 +725,7 @@ impl Lane {
     }
 
     /// The unit's lasting state goes to stable storage, by a thread that may wait.
-    pub(super) fn make_durable(&mut self, volume: u32, tag: u32) {
+    fn make_durable(&mut self, volume: u32, tag: u32) {
         let name = self.volumes.get(volume).map(|open| super::stable::stable_name(&open.spec));
         let state = self.volumes.unit(volume).map(|logical| logical.unit.persistent());
         match (name, state) {
@@ -737,11 +743,7 @@ impl Lane {
     fn end_settled(&mut self, tag: u32, durable: bool) {
         let request = self.requests.get(tag);
         let volume = request.volume;
-        let Work::Scsi(task) = &request.work else {
-            // The owner's own wish.
-            self.requests.give_back(tag);
-            return;
-        };
+        let Work::Scsi(task) = &request.work else { return };
         let Stage::Settling { settle, .. } = &task.stage else { return };
         let (response, key) = (settle.response, task.key);
         let ending = match (self.volumes.unit(volume), key) {

@@ -112,12 +112,13 @@ pub struct After {
 const MESSAGES_MAX: usize = 16;
 
 impl Slot {
-    /// Makes the slot, or takes it up where the last worker left it.
+    /// Makes the slot, or takes it up where the last worker left it. If that fails, all of that is still
+    /// in `estate`.
     pub fn new(
         index: u32,
         spec: SlotSpec,
         device: Device,
-        mut estate: HashMap<String, OwnedFd>,
+        estate: &mut HashMap<String, OwnedFd>,
         vault: &Vault,
         wait: &Wait,
     ) -> Result<Self, Problem> {
@@ -125,37 +126,38 @@ impl Slot {
         let failed = |what: &str, error: std::io::Error| {
             Problem::failed(format!("{what}: {error}")).at(format!("vm.{name}"))
         };
-        let listener = match estate.remove(LISTENER) {
-            Some(fd) => UnixListener::from(fd),
-            None => {
-                let listener = crate::serve::bind(&spec.socket)?;
-                if let Some(user) = &spec.user {
-                    host::process::give_to_user(&spec.socket, user).map_err(|error| {
-                        failed("cannot give the socket to its user", error)
-                            .hint("name a user that exists in `user`, or leave it out")
-                    })?;
-                }
-                vault.keep(&vault::name(&name, LISTENER), listener.as_fd());
-                listener
+        if !estate.contains_key(LISTENER) {
+            let listener = crate::serve::bind(&spec.socket)?;
+            if let Some(user) = &spec.user {
+                host::process::give_to_user(&spec.socket, user).map_err(|error| {
+                    failed("cannot give the socket to its user", error)
+                        .hint("name a user that exists in `user`, or leave it out")
+                })?;
             }
-        };
+            vault.keep(&vault::name(&name, LISTENER), listener.as_fd());
+            estate.insert(LISTENER.to_owned(), listener.into());
+        }
+        let listener = estate[LISTENER].try_clone().map_err(|error| failed("cannot listen", error))?;
+        let listener = UnixListener::from(listener);
         listener.set_nonblocking(true).map_err(|error| failed("cannot listen", error))?;
         let queues = device.queues() as usize;
-        let own = match estate.remove(INFLIGHT) {
-            Some(fd) => fd,
-            None => {
-                let len = (queues * INFLIGHT_STRIDE) as u64;
-                let fd = host::memfd::create(&format!("standpipe-{name}-inflight"), len)
-                    .map_err(|error| failed("cannot make the table of requests in flight", error))?;
-                vault.keep(&vault::name(&name, INFLIGHT), fd.as_fd());
-                fd
-            }
-        };
+        let no_table = |error| failed("cannot make the table of requests in flight", error);
+        if !estate.contains_key(INFLIGHT) {
+            let len = (queues * INFLIGHT_STRIDE) as u64;
+            let fd = host::memfd::create(&format!("standpipe-{name}-inflight"), len).map_err(no_table)?;
+            vault.keep(&vault::name(&name, INFLIGHT), fd.as_fd());
+            estate.insert(INFLIGHT.to_owned(), fd);
+        }
+        let own = estate[INFLIGHT].try_clone().map_err(no_table)?;
         let own_len = host::memfd::size(&own).unwrap_or(0) as usize;
         let own_inflight = Mapping::of_file(own.as_fd(), 0, own_len)
             .map_err(|error| failed("cannot map the table of requests in flight", error))?;
-        let link = Link::resume(&name, queues, &mut estate, vault)
-            .map_err(|error| failed("cannot make the slot's ledger", error))?;
+        wait.add(listener.as_fd(), Token::Listener(index).into(), Interest::READ)
+            .map_err(|error| failed("cannot wait for connections", error))?;
+        let link = Link::resume(&name, queues, estate, vault).map_err(|error| {
+            let _ = wait.delete(listener.as_fd());
+            failed("cannot make the slot's ledger", error)
+        })?;
         let quarantined = blame::is_quarantined(&link.ledger, host::process::now_nanos());
         let mut slot = Self {
             index,
@@ -180,8 +182,6 @@ impl Slot {
             rings_refused: 0,
             spec,
         };
-        let listening = wait.add(slot.listener.as_fd(), Token::Listener(index).into(), Interest::READ);
-        listening.map_err(|error| failed("cannot wait for connections", error))?;
         if slot.quarantined {
             tracing::error!(
                 slot = name,
@@ -342,21 +342,24 @@ impl Slot {
     /// new comes behind all of those, as a logical unit takes something new of a nexus for the sign that
     /// nothing begun comes any more.
     pub fn is_behind_resumed(&mut self, index: u32) -> bool {
-        if !self.resuming {
+        if !self.resuming || self.has_resumed_in(index) {
             return false;
         }
-        let (rings, device) = (&self.rings, &self.device);
-        let is_left = |(at, ring): (usize, &RingSlot)| {
-            // A ring of buffers for events has no requests.
-            ring.is_served()
-                && device.is_polled(at as u32)
-                && ring.queue.as_ref().is_some_and(|queue| queue.resubmits() > 0)
-        };
-        if rings.get(index as usize).is_some_and(|ring| is_left((index as usize, ring))) {
-            return false;
-        }
-        self.resuming = rings.iter().enumerate().any(is_left);
+        self.resuming = self.has_resumed();
         self.resuming
+    }
+
+    /// Whether some ring has requests left that a dead worker had begun.
+    pub fn has_resumed(&self) -> bool {
+        (0..self.rings.len() as u32).any(|index| self.has_resumed_in(index))
+    }
+
+    fn has_resumed_in(&self, index: u32) -> bool {
+        let Some(ring) = self.rings.get(index as usize) else { return false };
+        // A ring of buffers for events has no requests.
+        ring.is_served()
+            && self.device.is_polled(index)
+            && ring.queue.as_ref().is_some_and(|queue| queue.resubmits() > 0)
     }
 
     pub fn is_waiting(&self) -> bool {

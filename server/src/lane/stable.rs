@@ -15,10 +15,15 @@ use super::LaneHandle;
 const FOLDER: &str = "units";
 
 struct Job {
-    lane: u32,
-    tag: u32,
     name: String,
     state: Vec<u8>,
+    whom: Whom,
+}
+
+/// Who is told.
+enum Whom {
+    Lane { lane: u32, tag: u32 },
+    Caller(Sender<bool>),
 }
 
 /// What a lane gives its units' states to.
@@ -46,7 +51,14 @@ impl Stable {
     /// cannot be brought there.
     pub fn store(&self, lane: u32, tag: u32, name: String, state: Vec<u8>) {
         // The thread lives as long as the lanes do.
-        let _ = self.jobs.send(Job { lane, tag, name, state });
+        let _ = self.jobs.send(Job { name, state, whom: Whom::Lane { lane, tag } });
+    }
+
+    /// The same for somebody who can wait, behind what was given before.
+    pub fn store_and_tell(&self, name: String, state: Vec<u8>) -> Receiver<bool> {
+        let (told, is_told) = unbounded();
+        let _ = self.jobs.send(Job { name, state, whom: Whom::Caller(told) });
+        is_told
     }
 }
 
@@ -101,8 +113,14 @@ pub fn run(folder: Folder, wanted: Jobs, lanes: Vec<LaneHandle>) -> std::io::Res
                 tracing::error!(file = %file.display(), %error, "reservations cannot be made durable");
             }
             let durable = written.is_ok();
-            if let Some(lane) = lanes.get(job.lane as usize) {
-                lane.tell(move |lane| lane.made_durable(job.tag, durable));
+            match job.whom {
+                Whom::Lane { lane, tag } => {
+                    if let Some(lane) = lanes.get(lane as usize) {
+                        lane.tell(move |lane| lane.made_durable(tag, durable));
+                    }
+                }
+                // One that waits no more needs not be told.
+                Whom::Caller(told) => drop(told.send(durable)),
             }
         }
     })?;

@@ -20,9 +20,12 @@ const LEDGER: &str = "unit";
 /// results of copies (70 KiB), and what is short. Pages that are not written take no memory.
 const STATE_MAX: usize = 512 << 10;
 
-/// What engine and lane know a volume's descriptors by: no slot has such a name.
+/// What the names of volumes' descriptors begin with: no slot has such a name.
+pub const UNIT_PREFIX: &str = "disk:";
+
+/// What engine and lane know a volume's descriptors by.
 pub fn unit_key(volume: &str) -> String {
-    format!("disk:{volume}")
+    format!("{UNIT_PREFIX}{volume}")
 }
 
 /// The name under which the ledger of a volume's unit is kept.
@@ -115,19 +118,36 @@ pub fn reservation_status(
     })
 }
 
+fn is_ledger(fd: &OwnedFd) -> bool {
+    host::memfd::size(fd).is_ok_and(|size| size == Record::size(STATE_MAX) as u64)
+}
+
+impl Left {
+    /// Of a unit that nobody can use now: its reservations go, and nothing else.
+    pub fn clear_reservations(&mut self) {
+        self.persistent = None;
+        let Some(fd) = self.ledger.as_ref().filter(|fd| is_ledger(fd)) else { return };
+        let Ok(window) = Window::of_file(fd.as_fd(), 0, Record::size(STATE_MAX)) else { return };
+        let record = Record::new(window, STATE_MAX);
+        if let Some(cleared) = Unit::clear_reservations_of(&record.load()) {
+            record.save(&cleared);
+        }
+    }
+}
+
 impl LogicalUnit {
-    pub fn new(spec: &VolumeSpec, facts: Facts, left: Left, vault: &Vault) -> Result<Self, Problem> {
+    /// If that fails, what was left is left.
+    pub fn new(spec: &VolumeSpec, facts: Facts, left: &mut Left, vault: &Vault) -> Result<Self, Problem> {
         let profile = profile_of(spec);
         let failed = |error: std::io::Error| {
             Problem::failed(format!("cannot make the ledger of volume `{}`: {error}", spec.name))
                 .at(format!("disk.{}", spec.name))
         };
         let bytes = Record::size(STATE_MAX);
-        let fits = |fd: &OwnedFd| host::memfd::size(fd).is_ok_and(|size| size == bytes as u64);
-        let found = left.ledger.filter(fits);
+        let found = left.ledger.as_ref().filter(|fd| is_ledger(fd));
         let fresh = found.is_none();
         let fd = match found {
-            Some(fd) => fd,
+            Some(fd) => fd.try_clone().map_err(failed)?,
             None => {
                 host::memfd::create(&format!("standpipe-unit-{}", spec.name), bytes as u64).map_err(failed)?
             }

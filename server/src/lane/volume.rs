@@ -155,7 +155,7 @@ impl Volumes {
     }
 
     /// Has the volume a unit? If not, it is made, with what is left of it.
-    pub fn make_unit(&mut self, index: u32, left: Left) -> Result<(), Problem> {
+    pub fn make_unit(&mut self, index: u32, left: &mut Left) -> Result<(), Problem> {
         let vault = self.vault.clone();
         let Some(volume) = self.get_mut(index) else { return Ok(()) };
         if volume.unit.is_none() {

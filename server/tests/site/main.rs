@@ -12,5 +12,6 @@ mod full_store;
 mod handshake;
 mod hostile;
 mod iscsi;
+mod kept;
 mod quarantine;
 mod truncated;

@@ -9,7 +9,7 @@ use iscsi_target::{Allow, Claim, ConnectionId, Credentials};
 use scsi::{Nexus, Peer, PortId, PortName, TargetPort, TransportId};
 
 use super::super::Lane;
-use super::super::objects::Use;
+use super::super::objects::{Unused, Use};
 use super::super::requests::Origin;
 use super::super::scsi::View;
 use super::super::unit::{Left, state_of};
@@ -242,24 +242,27 @@ impl Lane {
     }
 
     /// Offers a target; sessions that a predecessor had with it go on.
-    pub fn add_target(&mut self, plan: TargetPlan, volumes: Vec<Use>) -> Result<(), Problem> {
+    pub fn add_target(&mut self, plan: TargetPlan, volumes: Vec<Use>) -> Result<(), Box<Unused>> {
         if self.iscsi.targets.contains_key(&plan.spec.name) {
-            return self.change_target(plan);
+            let changed = self.change_target(plan);
+            return changed.map_err(|problem| Box::new(Unused { problem, units: volumes }));
         }
         let resumed = self.iscsi.table.iter().flatten().any(|session| {
             let claim = session.link.claim();
             claim.is_some_and(|claim| claim.target.eq_ignore_ascii_case(plan.spec.iqn.as_str()))
         });
         let mut opened = BTreeMap::new();
-        for volume in volumes {
+        let mut volumes = volumes.into_iter();
+        while let Some(volume) = volumes.next() {
             let lun = volume.lun;
             match self.open_unit(volume, resumed) {
                 Ok(index) => opened.insert(lun, index),
-                Err(problem) => {
+                Err(mut unused) => {
+                    unused.units.extend(volumes);
                     for index in opened.into_values() {
-                        self.volumes.close(index);
+                        unused = self.give_up_volume(index, unused);
                     }
-                    return Err(problem);
+                    return Err(unused);
                 }
             };
         }
@@ -275,15 +278,16 @@ impl Lane {
     }
 
     /// Opens a volume with its unit, or counts one more user.
-    fn open_unit(&mut self, volume: Use, resumed: bool) -> Result<u32, Problem> {
-        let index = self.volumes.open(&volume.spec, resumed || volume.left.ledger.is_some())?;
-        match self.volumes.make_unit(index, volume.left) {
+    fn open_unit(&mut self, mut volume: Use, resumed: bool) -> Result<u32, Box<Unused>> {
+        let opened = self.volumes.open(&volume.spec, resumed || volume.left.ledger.is_some());
+        let made = opened.and_then(|index| match self.volumes.make_unit(index, &mut volume.left) {
             Ok(()) => Ok(index),
             Err(problem) => {
                 self.volumes.close(index);
                 Err(problem)
             }
-        }
+        });
+        made.map_err(|problem| Unused::one(problem, volume))
     }
 
     /// Its units are told of the ports by which a target can be reached now.
@@ -473,9 +477,10 @@ impl Lane {
         self.run_woken();
     }
 
-    pub fn attach_target_lun(&mut self, name: &str, volume: Use) -> Result<(), Problem> {
+    pub fn attach_target_lun(&mut self, name: &str, volume: Use) -> Result<(), Box<Unused>> {
         let Some(target) = self.iscsi.targets.get(name) else {
-            return Err(Problem::failed(format!("there is no target `{name}`")).at(format!("target.{name}")));
+            let problem = Problem::failed(format!("there is no target `{name}`"));
+            return Err(Unused::one(problem.at(format!("target.{name}")), volume));
         };
         let lun = volume.lun;
         if target.volumes.contains_key(&lun) {

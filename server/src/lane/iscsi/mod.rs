@@ -36,6 +36,8 @@ use portal::Portal;
 pub use portal::{connection_prefix, listener_name};
 use session::{Phase, Session};
 
+use super::scsi::View;
+
 /// Connections of one lane, logged in or not.
 const CONNECTIONS_MAX: usize = 1024;
 /// Connections that are not logged in; the oldest makes room for the newest, so that nobody can keep
@@ -118,6 +120,11 @@ impl Default for Iscsi {
 impl Iscsi {
     fn session(&mut self, index: u32) -> Option<&mut Session> {
         self.table.get_mut(index as usize)?.as_deref_mut()
+    }
+
+    /// What a session sees.
+    pub(super) fn view(&self, index: u32) -> Option<&View> {
+        Some(&self.table.get(index as usize)?.as_ref()?.view)
     }
 
     fn find_id(&self, id: ConnectionId) -> Option<u32> {
