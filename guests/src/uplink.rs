@@ -39,6 +39,10 @@ impl HostSide {
         format!("10.213.{}.1", self.third)
     }
 
+    pub fn network(&self) -> String {
+        format!("10.213.{}.0/24", self.third)
+    }
+
     pub fn guest_address(&self, station: u8) -> String {
         format!("10.213.{}.{}", self.third, station + 10)
     }

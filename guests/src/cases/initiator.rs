@@ -5,7 +5,7 @@
 //! that the target closes fails at once, and with a replacement time-out of zero its requests go to the
 //! other path at once. A cable that is cut says nothing: the initiator asks after a second of silence
 //! (`noop_out_interval`) and waits a second for the answer (`noop_out_timeout`); open-iscsi knows no
-//! shorter times.
+//! shorter times. TCP does: the second cut is with `Lab::impatient`.
 
 use crate::cases::net::reach;
 use crate::guest::{COMMAND_MAX, Guest};
@@ -29,6 +29,10 @@ const MIB_OF_VOLUME: u64 = 128;
 const CLOSED_MS_MAX: f64 = 1000.0;
 /// A cable that is cut: 2 s until the initiator knows, and what an emulated guest needs.
 const SILENT_MS_MAX: f64 = 5000.0;
+/// The same where TCP is told to give up early: 0.8 s, and what an emulated guest needs.
+const IMPATIENT_MS_MAX: f64 = 2000.0;
+/// The kernel's ISCSI_ERR_TCP_CONN_CLOSE. (1022 is the answer to a NOP-Out that did not come.)
+const CLOSED_BY_TCP: &str = "detected conn error (1020)";
 
 const ISCSID: &str = "node.startup = manual
 node.session.auth.authmethod = CHAP
@@ -304,6 +308,19 @@ impl Lab {
             .collect())
     }
 
+    /// Makes the guest's TCP give a connection up that has had no answer for some hundred milliseconds:
+    /// a network of a storage's own retransmits sooner (`rto_min`), and `tcp_retries2` says after how
+    /// many of these, as if each took 200 ms and twice as long as the one before.
+    fn impatient(&self, guest: &Guest) -> Result<()> {
+        for (n, host) in self.hosts.iter().enumerate() {
+            let (network, own) = (host.network(), host.guest_address(1));
+            guest.check(&format!(
+                "ip route change {network} dev eth{n} proto kernel scope link src {own} rto_min 45ms"
+            ))?;
+        }
+        guest.check("echo 1 >/proc/sys/net/ipv4/tcp_retries2").map(drop)
+    }
+
     /// The SCSI disk behind a portal.
     fn disk_of(&self, guest: &Guest, host: &HostSide) -> Result<String> {
         let address = host.address();
@@ -399,15 +416,23 @@ pub fn initiator(bench: &Bench) -> Result<String> {
     lab.back(guest, &disks)?;
 
     // The cable is cut: no word from the target, nor to it.
-    let first = lab.one_used(guest, &disks)?;
-    let silent_ms = measure(guest, || lab.hosts[first].up(false))?;
-    uses(guest, &disks, 1 - first)?;
+    let silent_ms = cut(&lab, guest, &disks)?;
     ensure!(
         silent_ms < SILENT_MS_MAX,
         "the fail-over after a cut cable took {silent_ms:.0} ms\n{}",
         recently(guest)
     );
-    lab.hosts[first].up(true)?;
+    lab.back(guest, &disks)?;
+    lab.impatient(guest)?;
+    let closed = |guest: &Guest| guest.check(&format!("dmesg | grep -c '{CLOSED_BY_TCP}' || true"));
+    let before = closed(guest)?;
+    let impatient_ms = cut(&lab, guest, &disks)?;
+    ensure!(before != closed(guest)?, "TCP gave no connection up\n{}", recently(guest));
+    ensure!(
+        impatient_ms < IMPATIENT_MS_MAX,
+        "with an impatient TCP the fail-over took {impatient_ms:.0} ms\n{}",
+        recently(guest)
+    );
     lab.back(guest, &disks)?;
 
     // The worker dies, and no session notices.
@@ -437,9 +462,19 @@ pub fn initiator(bench: &Bench) -> Result<String> {
     let left = guest.run("iscsiadm -m session 2>&1", COMMAND_MAX)?.stdout;
     ensure!(left.contains("No active sessions"), "after the logout there are sessions: {left}");
     Ok(format!(
-        "requests={} wrong_bytes=0 closed_portal_ms={closed_ms:.0} cut_cable_ms={silent_ms:.0} kills={kills} kill_ms={kill_ms:.0} digests=CRC32C chap=mutual",
+        "requests={} wrong_bytes=0 closed_portal_ms={closed_ms:.0} cut_cable_ms={silent_ms:.0} cut_impatient_ms={impatient_ms:.0} kills={kills} kill_ms={kill_ms:.0} digests=CRC32C chap=mutual",
         verdict.done + last.done
     ))
+}
+
+/// Cuts the cable that the load goes by, and plugs it in again when the other has the load. Gives the time
+/// of the fail-over.
+fn cut(lab: &Lab, guest: &Guest, disks: &[String; 2]) -> Result<f64> {
+    let first = lab.one_used(guest, disks)?;
+    let took = measure(guest, || lab.hosts[first].up(false))?;
+    uses(guest, disks, 1 - first)?;
+    lab.hosts[first].up(true)?;
+    Ok(took)
 }
 
 /// The longest time that a read of 4 KiB took, of those that the action may have held up.
