@@ -173,13 +173,13 @@ impl Host {
             }
         }
         // As for a slot: readers share their lock, so a successor waits for the dead lanes' rings.
-        if volumes.iter().any(|volume| volume.spec.read_only) {
-            if let Err(error) = self.settle_fences(objects, SETTLE_MAX) {
-                Self::keep_units(objects, volumes);
-                return Err(Problem::failed(format!("the last worker's reads do not end: {error}"))
-                    .at(format!("target.{}", spec.name))
-                    .hint("a disk or its network path hangs; mend it, then apply the site again"));
-            }
+        if volumes.iter().any(|volume| volume.spec.read_only)
+            && let Err(error) = self.settle_fences(objects, SETTLE_MAX)
+        {
+            Self::keep_units(objects, volumes);
+            return Err(Problem::failed(format!("the last worker's reads do not end: {error}"))
+                .at(format!("target.{}", spec.name))
+                .hint("a disk or its network path hangs; mend it, then apply the site again"));
         }
         Ok(volumes)
     }
