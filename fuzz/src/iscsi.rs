@@ -430,6 +430,7 @@ impl World {
                 directory: &self.directory,
                 sessions: &mut self.sessions,
                 random: &mut fill,
+                steps: u32::MAX,
             };
             let Some(event) = self.connection.next(&mut turn) else { return };
             match event {

@@ -119,7 +119,7 @@ impl Host {
         // Nobody has to wait for these any more; those that are not at rest yet stay for whoever does.
         let _ = self.settle_fences(objects, Duration::ZERO);
         self.all_have_come();
-        self.open_portals();
+        self.open_portals(objects);
     }
 
     /// Every nexus that comes again after a restart or a move has come: units wait for no other's

@@ -32,6 +32,9 @@ pub struct Turn<'a> {
     pub sessions: &'a mut Sessions,
     /// Fills with bytes that nobody can foresee: CHAP challenges.
     pub random: &'a mut dyn FnMut(&mut [u8]),
+    /// PDUs, and data segments behind them, that are still to be followed. Most bring no event, so a
+    /// caller that has others to serve sets a bound; at 0 there may be more.
+    pub steps: u32,
 }
 
 /// Where the kernel says that the streams stand, in bytes since the connection was made.

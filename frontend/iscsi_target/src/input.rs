@@ -24,7 +24,7 @@ const AHS_MAX_BYTES: usize = 255 * 4;
 
 impl Connection {
     /// Goes on until there is something for the caller to do; `None`: nothing before more has come,
-    /// was sent, or has ended.
+    /// was sent, or has ended, or no more than [`Turn::steps`] were to be followed.
     pub fn next(&mut self, turn: &mut Turn<'_>) -> Option<Event> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -38,6 +38,10 @@ impl Connection {
             if let Phase::Ending(_) = self.hot.phase {
                 return None;
             }
+            if turn.steps == 0 {
+                return None;
+            }
+            turn.steps = turn.steps.saturating_sub(1);
             match self.follow(turn) {
                 Progress::More => {}
                 Progress::Event(event) => return Some(event),

@@ -24,6 +24,8 @@ pub(super) struct Exports {
     waiting: HashMap<String, HashMap<String, OwnedFd>>,
     /// Why a portal or a target cannot be used.
     portal_faults: HashMap<String, String>,
+    /// By their names in the site, the iSCSI names of targets that could not be made.
+    unmade: HashMap<String, String>,
     target_faults: HashMap<String, String>,
 }
 
@@ -89,6 +91,9 @@ impl Host {
                 let name = target.clone();
                 let removed = self.with_target(objects, target, move |lane| lane.remove_target(&name));
                 objects.exports.targets.remove(target);
+                if objects.exports.unmade.remove(target).is_some() {
+                    self.end_strangers(objects);
+                }
                 removed
             }
             _ => return None,
@@ -186,14 +191,16 @@ impl Host {
 
     fn add_target(&self, objects: &mut Objects, spec: &TargetSpec) -> Result<(), Problem> {
         let made = self.make_target(objects, spec);
-        let faults = &mut objects.exports.target_faults;
+        let Exports { target_faults: faults, unmade, .. } = &mut objects.exports;
         match &made {
             Ok(lane) => {
                 faults.remove(&spec.name);
+                unmade.remove(&spec.name);
                 objects.exports.targets.insert(spec.name.clone(), (spec.clone(), *lane));
             }
             Err(problem) => {
                 faults.insert(spec.name.clone(), problem.what.clone());
+                unmade.insert(spec.name.clone(), spec.iqn.as_str().to_owned());
                 for lun in &spec.luns {
                     Self::keep_ledger(objects, &lun.volume);
                 }
@@ -213,7 +220,9 @@ impl Host {
 
     fn change_target(&self, objects: &mut Objects, spec: &TargetSpec) -> Result<(), Problem> {
         let Some((old, lane)) = objects.exports.targets.get(&spec.name).cloned() else {
-            return self.add_target(objects, spec);
+            let added = self.add_target(objects, spec);
+            self.end_strangers(objects);
+            return added;
         };
         let plan = TargetPlan { allow: iscsi::allowed(spec)?, spec: spec.clone() };
         self.lanes[lane].call(move |lane| lane.change_target(plan))??;
@@ -304,8 +313,20 @@ impl Host {
         first
     }
 
+    /// The whole site is known: sessions that wait for a target which it does not have wait in vain.
+    fn end_strangers(&self, objects: &Objects) {
+        let exports = &objects.exports;
+        let made = exports.targets.values().map(|(spec, _)| spec.iqn.as_str().to_owned());
+        let known: Vec<String> = made.chain(exports.unmade.values().cloned()).collect();
+        for lane in &self.lanes {
+            let known = known.clone();
+            lane.tell(move |lane| lane.end_strangers(&known));
+        }
+    }
+
     /// The stored site was taken up: initiators are let in.
-    pub(super) fn open_portals(&self) {
+    pub(super) fn open_portals(&self, objects: &Objects) {
+        self.end_strangers(objects);
         for lane in &self.lanes {
             let _ = lane.call(|lane| lane.open_portals());
         }

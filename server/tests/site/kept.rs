@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use bench::driver::iscsi::{Data, Initiator};
 use rustix::process::Signal;
@@ -69,6 +70,21 @@ impl Drop for Busy {
         let _ = self.program.wait();
         let _ = std::fs::rename(&self.kept, &self.path);
     }
+}
+
+/// Nobody waits for a target that is not in the site any more.
+#[test]
+fn a_session_ends_with_a_target_that_could_not_be_made() {
+    let portal = portal();
+    let daemon = Daemon::start(&two(&portal));
+    let mut session = login(&options(&portal));
+    let _busy = Busy::make(&daemon.volume("two"));
+    daemon.replace_worker(Signal::KILL);
+    assert!(!session.wire().is_closed_within(Duration::from_millis(200)), "it waits for its target");
+    let site = two(&portal);
+    let said = daemon.apply(site.split("[target.t]").next().unwrap());
+    assert!(said.status.success(), "{}", said.err);
+    assert!(session.wire().is_closed_within(Duration::from_secs(10)));
 }
 
 /// A target that cannot be made because of one volume keeps what is left of the others.

@@ -36,6 +36,31 @@ fn begin(logged_in: bool) -> Rig {
     rig
 }
 
+/// PDUs that bring nothing to do are counted as well: a flood of them is not followed in one turn.
+#[test]
+fn a_flood_is_followed_piece_by_piece() {
+    let mut rig = begin(true);
+    // NOP-Out, the answer to no question of ours.
+    let nop = Header::new(0x40).with_flags(0x80).with_itt(u32::MAX).with_ttt(7);
+    let pdu = rig.pdu(nop, &[]);
+    for _ in 0..200 {
+        rig.say(&pdu);
+    }
+    let mut spans = [request::Span::default(); RECEIVE_PIECES_MAX];
+    let pieces = rig.conn().receive_into(&mut spans);
+    let room = request::total(&spans[..pieces]) as usize;
+    assert!(room >= 200 * pdu.len(), "{room}");
+    rig.conn().received(200 * pdu.len() as u32);
+    for left in [136, 72, 8] {
+        let mut steps = 64;
+        assert_eq!((rig.next_within(&mut steps), steps), (None, 0));
+        assert_eq!(rig.conn().receive.available(), left * pdu.len() as u64);
+    }
+    let mut steps = 64;
+    // The last one of the steps finds nothing more.
+    assert_eq!((rig.next_within(&mut steps), steps), (None, 64 - 8 - 1));
+}
+
 /// A PDU whose fields are of a kind that might be taken seriously.
 fn pdu() -> impl Strategy<Value = Vec<u8>> {
     let code = prop::sample::select(std::vec![

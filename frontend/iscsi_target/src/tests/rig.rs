@@ -211,6 +211,11 @@ impl Rig {
     }
 
     pub fn next(&mut self) -> Option<Event> {
+        self.next_within(&mut u32::MAX.clone())
+    }
+
+    /// Follows so many PDUs at most; how many are left.
+    pub fn next_within(&mut self, steps: &mut u32) -> Option<Event> {
         let mut random = self.random;
         let mut fill = |bytes: &mut [u8]| {
             for byte in bytes {
@@ -224,8 +229,10 @@ impl Rig {
             directory: &self.directory,
             sessions: &mut self.sessions,
             random: &mut fill,
+            steps: *steps,
         };
         let event = self.connection.as_mut().unwrap().next(&mut turn);
+        *steps = turn.steps;
         self.random = random;
         event
     }

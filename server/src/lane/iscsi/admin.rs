@@ -147,6 +147,18 @@ impl Lane {
         }
     }
 
+    /// Sessions that wait for a target which the site does not have any more end. `known`: the names of
+    /// all that it has, those that cannot be made at the moment too.
+    pub fn end_strangers(&mut self, known: &[String]) {
+        self.end_sessions(|session| {
+            session.phase == Phase::Held
+                && session.link.is_established()
+                && session.link.claim().is_some_and(|claim| {
+                    !claim.discovery && !known.iter().any(|name| claim.target.eq_ignore_ascii_case(name))
+                })
+        });
+    }
+
     /// Another address. Connections by the old one go on.
     fn change_listener(&mut self, index: u32, spec: PortalSpec) -> Result<(), Problem> {
         let Some(slot) = self.iscsi.portals.get_mut(index as usize) else { return Ok(()) };

@@ -10,6 +10,10 @@ use super::session::{Input, Phase, Session};
 use super::{Iscsi, LOGINS_MAX};
 use crate::blame;
 
+/// PDUs and data segments of one session that are followed in a turn: more than a burst of commands with
+/// their data has, and a bound for those that bring nothing to do.
+const STEPS_MAX: u32 = 8 * BURST_MAX as u32;
+
 impl Lane {
     pub(in super::super) fn on_portal(&mut self, index: u32) {
         if !self.iscsi.open || self.quiet {
@@ -80,7 +84,9 @@ impl Lane {
             session.link.hung_up();
         }
         self.count(portal, |portal| portal.counters.crowded_out += 1);
-        self.follow(oldest);
+        if self.follow(oldest) {
+            self.iscsi.activate(oldest, self.now);
+        }
         self.finish_session(oldest);
     }
 
@@ -142,13 +148,16 @@ impl Lane {
 
     /// Follows what has come, a burst at most. `true`: there may be more.
     fn follow(&mut self, index: u32) -> bool {
+        let mut steps = STEPS_MAX;
         for _ in 0..BURST_MAX {
             let mut random =
                 |bytes: &mut [u8]| host::random::fill(bytes).expect("the kernel has random numbers");
             let Iscsi { table, directory, registry, .. } = &mut self.iscsi;
             let Some(Some(session)) = table.get_mut(index as usize) else { return false };
-            let mut turn = Turn { now: self.now, directory, sessions: registry, random: &mut random };
-            let Some(event) = session.link.next(&mut turn) else { return false };
+            let mut turn = Turn { now: self.now, directory, sessions: registry, random: &mut random, steps };
+            let event = session.link.next(&mut turn);
+            steps = turn.steps;
+            let Some(event) = event else { return steps == 0 };
             self.iscsi.touch(index);
             match event {
                 Event::Target => {}
