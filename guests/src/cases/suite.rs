@@ -134,8 +134,8 @@ pub fn suite(bench: &Bench) -> Result<String> {
     let mut tally = Tally::default();
     for (suite, device) in runs {
         if device == devices.of("protected") {
-            // By software write protection, until the reset behind the run: the test wants to be let
-            // try, which the kernel does not with a disk that it knows as read-only.
+            // By software write protection, until the reset behind the run. A volume that is read-only
+            // gives no space back and so has no UNMAP, which the suite wants to see refused.
             guest.check(&format!("sdparm --set=SWP {device}"))?;
         }
         run(&guest, suite, device, &skips, &mut tally)?;
