@@ -163,7 +163,7 @@ pub fn filesystems_blk(bench: &Bench) -> Result<String> {
 fn verify(bench: &Bench, name: &str, model: DiskModel) -> Result<String> {
     let (world, guest) = one_disk(bench, name, model, 128)?;
     let worker = world.worker()?;
-    let (region_mib, passes) = if bench.long { (128, 10) } else { (64, 1) };
+    let (region_mib, passes) = if bench.long { (128, 10) } else { (32, 1) };
     let load = VerifiedWrites { device: model.device().into(), region_mib, depth: 32, passes };
     let verdict = load.run(&guest, STEP_MAX * passes)?;
     ensure!(verdict.clean(), "fio found {verdict:?}");

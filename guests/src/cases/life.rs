@@ -78,7 +78,7 @@ fn start_load(guest: &Guest) -> Result<()> {
 pub fn driver_reload(bench: &Bench) -> Result<String> {
     let (world, guest) = disks(bench, "driver-reload")?;
     let worker = world.worker()?;
-    let rounds = if bench.long { 20 } else { 3 };
+    let rounds = if bench.long { 20 } else { 2 };
     for (busy, driver, device) in [("/dev/vda", "virtio_scsi", "sda"), ("/dev/sda", "virtio_blk", "vda")] {
         let load = load(busy, ENDLESS);
         let job = load.start(&guest)?;
