@@ -1,7 +1,7 @@
 //! `struct virtio_net_hdr` (5.1.6): ten bytes, and two for `num_buffers`.
 
 use crate::features::{Features, bit};
-use crate::transmit::Drop;
+use frame::Drop;
 use request::{CHECKSUM_NONE, FrameFacts, Gso};
 
 const NEEDS_CSUM: u8 = 1;

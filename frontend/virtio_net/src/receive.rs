@@ -2,10 +2,10 @@
 
 use crate::features::{Features, bit};
 use crate::header;
-use crate::transmit::{HEADER_MAX, reasons};
 use alloc::vec::Vec;
+use frame::{Body, Frame, HEADER_MAX, Refused};
 use guest_memory::Memory;
-use request::{FrameFacts, Rewrite, Span, advance, total};
+use request::{Rewrite, Span, advance, total};
 use virtqueue::{Chain, Pop, Queue};
 
 /// Buffers that one frame may be spread over (5.1.6.3.2: MRG_RXBUF). Linux posts 1,536 bytes or
@@ -14,58 +14,6 @@ const MERGE_MAX: usize = 128;
 
 /// Header, tag and virtio header of a frame, as they are written in one piece.
 const FIRST_MAX: usize = 12 + HEADER_MAX + 4;
-
-/// What follows a frame's header.
-#[derive(Clone, Copy)]
-pub enum Body<'a> {
-    /// In another guest's memory, or the same one's.
-    Guest(&'a Memory, &'a [Span]),
-    Bytes(&'a [u8]),
-}
-
-/// A frame that somebody is to receive.
-#[derive(Clone, Copy)]
-pub struct Frame<'a> {
-    /// Its first bytes: 18 at least if there are as many, `HEADER_MAX` at most.
-    pub header: &'a [u8],
-    pub body: Body<'a>,
-    pub facts: FrameFacts,
-}
-
-impl Frame<'_> {
-    pub fn len(&self) -> u64 {
-        let body = match self.body {
-            Body::Guest(_, spans) => total(spans),
-            Body::Bytes(bytes) => bytes.len() as u64,
-        };
-        body.saturating_add(self.header.len() as u64)
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-reasons! {
-    /// Why a frame was not delivered. Nothing was changed: the same buffers serve the next one.
-    Refused {
-        /// The driver posted too few buffers for now.
-        NoBuffer = "no_buffer",
-        /// The frame does not fit into the buffers that this driver posts.
-        BufferTooSmall = "buffer_too_small",
-        /// The driver cannot take what the sender left undone. Not an end: the frame is to come
-        /// again, finished.
-        Offload = "offload",
-        /// The driver's filters do not want it.
-        Filtered = "filtered",
-        /// The sender's or the receiver's memory was taken away.
-        BadMemory = "bad_memory",
-        /// The queue is broken.
-        Broken = "broken",
-        /// Not a frame: shorter than its header or tag, or with a header longer than `HEADER_MAX`.
-        Malformed = "malformed",
-    }
-}
 
 /// Room that is used for each frame again.
 pub(crate) struct Scratch {
@@ -96,10 +44,7 @@ impl Scratch {
         if frame.header.len() > HEADER_MAX {
             return Err(Refused::Malformed);
         }
-        let body_len = match frame.body {
-            Body::Guest(_, spans) => total(spans),
-            Body::Bytes(bytes) => bytes.len() as u64,
-        };
+        let body_len = frame.body.len();
         let change = match rewrite {
             Rewrite::Keep | Rewrite::Replace(_) => 0,
             Rewrite::Strip => -4,
@@ -129,7 +74,7 @@ impl Scratch {
         {
             let written = memory.write(front, &virtio).is_some()
                 && memory.write(now, frame.header).is_some()
-                && (body_len == 0 || copy(frame.body, memory, &[rest]) == body_len);
+                && (body_len == 0 || frame.body.copy(memory, &[rest]) == body_len);
             if !written {
                 queue.unpop(buffer);
                 return Err(Refused::BadMemory);
@@ -190,7 +135,7 @@ impl Scratch {
             let body_len = needed - first_len as u64;
             let written = memory.scatter(&self.spans, first) == first_len
                 && advance(&mut self.spans, first_len as u64)
-                    .is_some_and(|rest| copy(body, memory, rest) == body_len);
+                    .is_some_and(|rest| body.copy(memory, rest) == body_len);
             (!written).then_some(Refused::BadMemory)
         });
         if let Some(refused) = refused {
@@ -206,14 +151,5 @@ impl Scratch {
             queue.push(memory, buffer.head, written as u32);
         }
         Ok(((needed - start as u64) as u32, count as u32))
-    }
-}
-
-/// The one copy of a payload. Gives the number of bytes.
-#[inline]
-fn copy(body: Body<'_>, memory: &Memory, to: &[Span]) -> u64 {
-    match body {
-        Body::Guest(from_memory, from) => from_memory.copy(from, memory, to),
-        Body::Bytes(bytes) => memory.scatter(to, bytes) as u64,
     }
 }

@@ -2,61 +2,19 @@
 
 use crate::features::Features;
 use crate::header;
-use crate::receive::{Body, Frame};
 use core::ops::Range;
+use frame::{Body, Drop, FRAME_MAX, Frame, HEADER_MAX};
 use guest_memory::Memory;
 use request::{FrameFacts, Span, total};
 use virtqueue::Chain;
-
-/// Bytes of a frame that are copied out when it left something undone: what segmentation needs.
-pub const HEADER_MAX: usize = 256;
 
 /// Bytes that are copied out of any other frame: the addresses, the tag, and for a small frame
 /// all of it.
 const PEEK: usize = 64;
 
-/// A frame may be as long as an IP packet, an Ethernet header and two tags.
-pub const FRAME_MAX: u32 = 65_535 + 14 + 8;
-
 const ETHERNET_HEADER: u32 = 14;
 
 const VIRTIO_HEADER_MAX: usize = 12;
-
-macro_rules! reasons {
-    ($(#[$enum_doc:meta])* $kind:ident { $($(#[$doc:meta])* $variant:ident = $name:literal,)* }) => {
-        $(#[$enum_doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[repr(u8)]
-        pub enum $kind { $($(#[$doc])* $variant,)* }
-
-        impl $kind {
-            pub const ALL: &[$kind] = &[$($kind::$variant,)*];
-            pub const COUNT: usize = $kind::ALL.len();
-
-            /// The operator's counter.
-            pub fn name(self) -> &'static str {
-                match self { $($kind::$variant => $name,)* }
-            }
-        }
-    };
-}
-pub(crate) use reasons;
-
-reasons! {
-    /// Why a frame that a driver posted goes nowhere: its own fault each time.
-    Drop {
-        /// Shorter than the virtio and Ethernet headers.
-        Runt = "runt",
-        /// Longer than `FRAME_MAX`.
-        TooLong = "too_long",
-        /// A virtio header that contradicts itself.
-        BadHeader = "bad_header",
-        /// An offload that the driver did not accept.
-        NotNegotiated = "not_negotiated",
-        /// The chain's memory was taken away.
-        BadMemory = "bad_memory",
-    }
-}
 
 /// A frame taken from a transmit queue. One is used again and again.
 #[derive(Clone)]

@@ -1,0 +1,6 @@
+//! VMware's PVSCSI.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;

@@ -1,0 +1,6 @@
+//! VMware's VMXNET3.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
