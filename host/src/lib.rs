@@ -3,6 +3,7 @@
 //! Everything here is a thin, safe face of one kernel facility. No decisions, no protocol.
 
 mod buffer;
+pub mod counted;
 pub mod errno;
 pub mod event;
 pub mod extents;
