@@ -3,7 +3,7 @@
 
 use crate::problem::Problem;
 use crate::site::export::port_key;
-use crate::site::{Model, Naa, Site};
+use crate::site::{Naa, Site};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
@@ -49,7 +49,7 @@ impl Site {
 
     /// What has a relative target port identifier.
     fn port_keys(&self) -> BTreeSet<String> {
-        let slots = self.slots().filter(|(_, slot)| slot.model == Model::VirtioScsi);
+        let slots = self.slots().filter(|(_, slot)| slot.model.is_scsi());
         let targets = self.target.iter().flat_map(|(target, declared)| {
             declared.portals.0.keys().map(move |portal| port_key(target, portal))
         });

@@ -250,11 +250,16 @@ impl Plan {
         if old == new {
             return;
         }
-        let same_place = old.socket == new.socket && old.queues == new.queues;
+        let same_place =
+            old.socket == new.socket && old.queues == new.queues && old.device.rom() == new.device.rom();
         match (&old.device, &new.device) {
             (
                 Device::VirtioScsi { luns: before, port_id: was, path: from },
                 Device::VirtioScsi { luns: after, port_id: is, path: to },
+            )
+            | (
+                Device::Pvscsi { luns: before, port_id: was, path: from, .. },
+                Device::Pvscsi { luns: after, port_id: is, path: to, .. },
             ) if same_place && was == is => {
                 let changed = old.user != new.user || from != to;
                 self.luns(id, before, after);
@@ -269,6 +274,11 @@ impl Plan {
             }
             (Device::VirtioNet { mac: before, .. }, Device::VirtioNet { mac: after, .. })
                 if same_place && before == after =>
+            {
+                self.arrive.push(Step::ChangeSlot(new));
+            }
+            (Device::Nic { model: was, mac: before, .. }, Device::Nic { model: is, mac: after, .. })
+                if same_place && was == is && before == after =>
             {
                 self.arrive.push(Step::ChangeSlot(new));
             }

@@ -1,11 +1,11 @@
 //! What the engine is asked to do: objects with every default resolved, and
 //! the steps that lead from one site to another.
 
-use crate::site::{IscsiName, Kind, Mac, Naa, PathState, ServerConfig, Size, SlotId};
+use crate::site::{IscsiName, Kind, Mac, Model, Naa, NicModel, PathState, ServerConfig, Size, SlotId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use utoipa::ToSchema;
 
 /// A volume, resolved.
@@ -101,6 +101,82 @@ pub enum Device {
         mac: Mac,
         tagging: Tagging,
     },
+    /// VMware's SCSI controller, over vfio-user.
+    Pvscsi {
+        /// In ascending order; there may be none. LUN n of the site is target n's LUN 0.
+        luns: Vec<Lun>,
+        /// As for virtio-scsi.
+        port_id: u16,
+        path: PathState,
+        /// An option ROM.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<String>)]
+        rom: Option<PathBuf>,
+    },
+    /// A network adapter of hardware that guests know, over vfio-user.
+    Nic {
+        model: NicModel,
+        network: String,
+        mac: Mac,
+        tagging: Tagging,
+        /// An option ROM.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<String>)]
+        rom: Option<PathBuf>,
+    },
+}
+
+impl Device {
+    pub fn model(&self) -> Model {
+        match self {
+            Device::VirtioScsi { .. } => Model::VirtioScsi,
+            Device::VirtioBlk { .. } => Model::VirtioBlk,
+            Device::VirtioNet { .. } => Model::VirtioNet,
+            Device::Pvscsi { .. } => Model::Pvscsi,
+            Device::Nic { model, .. } => Model::from(*model),
+        }
+    }
+
+    /// The LUNs of a SCSI controller.
+    pub fn luns(&self) -> Option<&[Lun]> {
+        match self {
+            Device::VirtioScsi { luns, .. } | Device::Pvscsi { luns, .. } => Some(luns),
+            Device::VirtioBlk { .. } | Device::VirtioNet { .. } | Device::Nic { .. } => None,
+        }
+    }
+
+    pub fn luns_mut(&mut self) -> Option<&mut Vec<Lun>> {
+        match self {
+            Device::VirtioScsi { luns, .. } | Device::Pvscsi { luns, .. } => Some(luns),
+            Device::VirtioBlk { .. } | Device::VirtioNet { .. } | Device::Nic { .. } => None,
+        }
+    }
+
+    /// The network that a nic is a port of.
+    pub fn network(&self) -> Option<&str> {
+        match self {
+            Device::VirtioNet { network, .. } | Device::Nic { network, .. } => Some(network),
+            Device::VirtioScsi { .. } | Device::VirtioBlk { .. } | Device::Pvscsi { .. } => None,
+        }
+    }
+
+    /// The file of its option ROM.
+    pub fn rom(&self) -> Option<&Path> {
+        match self {
+            Device::Pvscsi { rom, .. } | Device::Nic { rom, .. } => rom.as_deref(),
+            Device::VirtioScsi { .. } | Device::VirtioBlk { .. } | Device::VirtioNet { .. } => None,
+        }
+    }
+
+    /// The volumes that it is made of.
+    pub fn volumes(&self) -> impl Iterator<Item = &str> {
+        let one = match self {
+            Device::VirtioBlk { volume } => Some(volume.as_str()),
+            _ => None,
+        };
+        let luns = self.luns().unwrap_or_default().iter();
+        one.into_iter().chain(luns.map(|lun| lun.volume.as_str()))
+    }
 }
 
 /// A slot, resolved.
@@ -114,7 +190,7 @@ pub struct SlotSpec {
     /// Request queues (disk) or queue pairs (nic).
     pub queues: u16,
     pub device: Device,
-    /// What it must be in one lane with: see [`GroupSpec`]. Each virtio-scsi slot has one, if only for
+    /// What it must be in one lane with: see [`GroupSpec`]. Each SCSI controller has one, if only for
     /// itself; others have none.
     pub group: Option<String>,
 }

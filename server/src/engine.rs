@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use control::site::{Model, SlotId};
+use control::site::SlotId;
 use control::status::{
     NetworkStatus, PortalStatus, Quarantined, SlotStatus, Status, TargetStatus, VolumeStatus, Worker,
 };
@@ -66,11 +66,7 @@ impl Objects {
 
 /// The volumes that a device is made of.
 fn volumes_of(device: &Device) -> Vec<String> {
-    match device {
-        Device::VirtioScsi { luns, .. } => luns.iter().map(|lun| lun.volume.clone()).collect(),
-        Device::VirtioBlk { volume } => vec![volume.clone()],
-        Device::VirtioNet { .. } => Vec::new(),
-    }
+    device.volumes().map(str::to_owned).collect()
 }
 
 /// How long the last requests of a worker that died may be out at a disk that is only read.
@@ -334,7 +330,7 @@ impl Host {
     /// The lane for a slot, and the volumes that it needs there.
     fn place_slot(&self, objects: &mut Objects, spec: &SlotSpec) -> Result<(usize, Vec<Use>), Problem> {
         let (lane, volumes) = match &spec.device {
-            Device::VirtioScsi { luns, .. } => {
+            Device::VirtioScsi { luns, .. } | Device::Pvscsi { luns, .. } => {
                 let mut volumes = Vec::new();
                 for lun in luns {
                     match self.use_of(objects, lun.lun, &lun.volume) {
@@ -351,7 +347,9 @@ impl Host {
                 let spec = Self::volume(objects, volume)?;
                 (self.quietest(objects), vec![Use { lun: 0, spec, left: Left::default() }])
             }
-            Device::VirtioNet { network, .. } => (Self::network(objects, network)?, Vec::new()),
+            Device::VirtioNet { network, .. } | Device::Nic { network, .. } => {
+                (Self::network(objects, network)?, Vec::new())
+            }
         };
         // The lock of a volume that is written is its own fence, and the quicker one. Readers share
         // theirs, so a successor has to wait until the dead lanes' rings have come to rest.
@@ -407,9 +405,9 @@ impl Host {
             let left = Self::take_left(objects, &spec.id);
             return self.add_slot(objects, spec, left);
         };
-        let to = match &spec.device {
-            Device::VirtioNet { network, .. } => Self::network(objects, network)?,
-            _ => from,
+        let to = match spec.device.network() {
+            Some(network) => Self::network(objects, network)?,
+            None => from,
         };
         if to == from {
             let given = spec.clone();
@@ -551,7 +549,7 @@ impl Host {
                 let attached = self.lanes[lane].call(move |lane| lane.attach_lun(&id, spec))?;
                 Self::keep_unused(objects, attached)?;
                 if let Some((spec, _)) = objects.slots.get_mut(&slot.to_string())
-                    && let Device::VirtioScsi { luns, .. } = &mut spec.device
+                    && let Some(luns) = spec.device.luns_mut()
                 {
                     luns.retain(|there| there.lun != lun);
                     luns.push(control::step::Lun { lun, volume: volume.clone() });
@@ -562,7 +560,7 @@ impl Host {
                 let (id, lun) = (slot.clone(), *lun);
                 self.with_slot(objects, slot, move |lane| lane.detach_lun(&id, lun))?;
                 if let Some((spec, _)) = objects.slots.get_mut(&slot.to_string())
-                    && let Device::VirtioScsi { luns, .. } = &mut spec.device
+                    && let Some(luns) = spec.device.luns_mut()
                 {
                     luns.retain(|there| there.lun != lun);
                 }
@@ -724,15 +722,6 @@ pub struct Report {
     pub portals: BTreeMap<String, PortalStatus>,
     pub targets: BTreeMap<String, TargetStatus>,
     pub quarantined: Vec<Quarantined>,
-}
-
-/// The model's name in the control plane.
-pub fn model_of(device: &Device) -> Model {
-    match device {
-        Device::VirtioScsi { .. } => Model::VirtioScsi,
-        Device::VirtioBlk { .. } => Model::VirtioBlk,
-        Device::VirtioNet { .. } => Model::VirtioNet,
-    }
 }
 
 /// Where a volume's bytes are, for people.

@@ -54,7 +54,7 @@ pub struct NewNetwork {
 }
 
 /// What to change of a slot while it runs: of a nic its network and VLANs, of a
-/// virtio-scsi slot the state of its path. What is absent stays; `vlan` takes
+/// SCSI slot the state of its path. What is absent stays; `vlan` takes
 /// the place of a trunk, and `trunk` (with `native`) that of a VLAN.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -371,26 +371,27 @@ pub(super) async fn delete_slot(
     Ok(Json(applied.await?))
 }
 
-/// The LUNs of a SCSI slot, to be changed.
-fn luns_of<'a>(site: &'a mut Site, id: &SlotId) -> Result<&'a mut Luns, Problem> {
+/// A SCSI slot's model and its LUNs, to be changed.
+fn luns_of<'a>(site: &'a mut Site, id: &SlotId) -> Result<(Model, &'a mut Luns), Problem> {
     let slot = site.slot_mut(id);
     let slot = slot.ok_or_else(|| no_such("slot", &id.to_string(), "vm list"))?;
-    if slot.model != Model::VirtioScsi {
+    if !slot.model.is_scsi() {
         return Err(Problem::conflict(format!("slot {id} is a {}", slot.model))
             .at(id.to_string())
-            .hint("only a virtio-scsi slot takes volumes while it runs"));
+            .hint("only a virtio-scsi or pvscsi slot takes volumes while it runs"));
     }
-    Ok(slot.volumes.get_or_insert_default())
+    Ok((slot.model, slot.volumes.get_or_insert_default()))
 }
 
 fn attach_volume(site: &mut Site, id: &SlotId, lun: Option<u16>, volume: &str) -> Result<(), Problem> {
     if !site.disk.contains_key(volume) {
         return Err(no_such("volume", volume, "disk list"));
     }
-    let luns = &mut luns_of(site, id)?.0;
-    let free = (0..=crate::site::LUN_MAX).find(|lun| !luns.contains_key(lun));
+    let (model, Luns(luns)) = luns_of(site, id)?;
+    let free = (0..=model.lun_max()).find(|lun| !luns.contains_key(lun));
     let lun = lun.or(free).ok_or_else(|| {
-        Problem::conflict(format!("slot {id} has no free LUN")).hint("add another virtio-scsi slot to the VM")
+        Problem::conflict(format!("slot {id} has no free LUN"))
+            .hint(format!("add another {model} slot to the VM"))
     })?;
     match luns.get(&lun) {
         Some(there) if there != volume => {
@@ -463,7 +464,7 @@ pub(super) async fn detach(
     let lun = lun_number(&lun)?;
     let applied = blocking(&controller, move |c| {
         let id = slot_id(&slot)?;
-        c.change(query.dry_run, |site| match luns_of(site, &id)?.0.remove(&lun) {
+        c.change(query.dry_run, |site| match luns_of(site, &id)?.1.0.remove(&lun) {
             Some(_) => Ok(()),
             None => Err(Problem::not_found(format!("slot {id} has no LUN {lun}"))
                 .at(id.to_string())

@@ -2,7 +2,7 @@
 //! come from these definitions.
 
 use crate::api::Threshold;
-use crate::site::{IscsiName, Kind, Listen, Mac, PathState, Percent, Size, SlotId};
+use crate::site::{IscsiName, Kind, Listen, Mac, Model, PathState, Percent, Size, SlotId};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -192,7 +192,8 @@ pub struct Apply {
 pub enum Vm {
     /// Add a VM with its slots
     #[command(after_help = "Example:
-  standpipe vm add web1 --scsi web1-root,web1-data --nic lan,vlan=10")]
+  standpipe vm add web1 --scsi web1-root,web1-data --nic lan,vlan=10
+  standpipe vm add old1 --pvscsi old1-root --nic lan,model=vmxnet3")]
     Add(VmAdd),
     /// Remove a VM's slots; its volumes stay
     #[command(after_help = "Example:
@@ -227,10 +228,13 @@ pub struct VmAdd {
     /// A virtio-blk slot with this volume; may be repeated
     #[arg(long, value_name = "VOLUME")]
     pub blk: Vec<String>,
-    /// A virtio-net slot on this network; may be repeated
-    #[arg(long, value_name = "NETWORK[,vlan=ID][,mac=ADDRESS]")]
+    /// A pvscsi slot with these volumes as target 0, 1, …; may be repeated
+    #[arg(long, value_name = "VOLUME[,VOLUME…]")]
+    pub pvscsi: Vec<String>,
+    /// A slot on this network, of model virtio-net if none is given; may be repeated
+    #[arg(long, value_name = "NETWORK[,model=MODEL][,vlan=ID][,mac=ADDRESS]")]
     pub nic: Vec<String>,
-    /// Queues of each slot
+    /// Queues of each slot whose model has a choice
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub queues: u16,
 }
@@ -259,7 +263,7 @@ pub enum Disk {
   standpipe disk set cluster-data --shared true
   standpipe disk set web1-root --thin-threshold 80%")]
     Set(DiskSet),
-    /// Set how good the path through a virtio-scsi slot to its volumes is
+    /// Set how good the path through a SCSI slot to its volumes is
     ///
     /// For guests with more than one path to a volume (ALUA): they prefer an
     /// active path, and do not read and write by one on standby.
@@ -321,7 +325,7 @@ pub enum Disk {
         #[arg(long)]
         on_server: bool,
     },
-    /// Plug a volume into a virtio-scsi slot, also of a running guest
+    /// Plug a volume into a virtio-scsi or pvscsi slot, also of a running guest
     #[command(after_help = "Example:
   standpipe disk attach web1.disk0 web1-data --lun 3")]
     Attach {
@@ -332,7 +336,7 @@ pub enum Disk {
         #[arg(long, value_name = "N")]
         lun: Option<u16>,
     },
-    /// Unplug a volume from a virtio-scsi slot, also of a running guest
+    /// Unplug a volume from a virtio-scsi or pvscsi slot, also of a running guest
     #[command(after_help = "Example:
   standpipe disk detach web1.disk0 web1-data")]
     Detach {
@@ -371,7 +375,7 @@ pub struct DiskCreate {
     /// Guests cannot write to it
     #[arg(long)]
     pub read_only: bool,
-    /// Several virtio-scsi slots and iSCSI targets may use it
+    /// Several SCSI slots and iSCSI targets may use it
     #[arg(long)]
     pub shared: bool,
     /// Guests see a medium that can be taken out
@@ -387,7 +391,7 @@ pub struct DiskCreate {
 pub struct DiskSet {
     #[arg(value_name = "VOLUME")]
     pub name: String,
-    /// Whether several virtio-scsi slots and iSCSI targets may use it
+    /// Whether several SCSI slots and iSCSI targets may use it
     #[arg(long, value_name = "true|false", action = ArgAction::Set)]
     pub shared: Option<bool>,
     /// A share such as 80%, or none
@@ -658,10 +662,11 @@ pub struct Man {
     pub directory: Option<PathBuf>,
 }
 
-/// `NETWORK[,vlan=ID][,mac=ADDRESS]`.
+/// `NETWORK[,model=MODEL][,vlan=ID][,mac=ADDRESS]`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NicText {
     pub network: String,
+    pub model: Model,
     pub vlan: Option<u16>,
     pub mac: Option<Mac>,
 }
@@ -671,15 +676,23 @@ impl std::str::FromStr for NicText {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut parts = text.split(',');
-        let mut nic = NicText { network: parts.next().unwrap_or_default().to_owned(), vlan: None, mac: None };
+        let network = parts.next().unwrap_or_default().to_owned();
+        let mut nic = NicText { network, model: Model::VirtioNet, vlan: None, mac: None };
         for part in parts {
             match part.split_once('=') {
+                Some(("model", name)) => {
+                    let mut nics = Model::ALL.into_iter().filter(|model| model.is_nic());
+                    nic.model = nics.clone().find(|model| model.name() == name).ok_or_else(|| {
+                        let known: Vec<&str> = nics.by_ref().map(Model::name).collect();
+                        format!("`{name}` is not a model of a nic ({})", known.join(", "))
+                    })?;
+                }
                 Some(("vlan", id)) => {
                     let id = id.parse().map_err(|_| format!("`{id}` is not a VLAN"))?;
                     nic.vlan = Some(id);
                 }
                 Some(("mac", mac)) => nic.mac = Some(mac.parse()?),
-                _ => return Err(format!("`{part}` is neither vlan=ID nor mac=ADDRESS")),
+                _ => return Err(format!("`{part}` is none of model=MODEL, vlan=ID and mac=ADDRESS")),
             }
         }
         Ok(nic)

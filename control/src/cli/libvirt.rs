@@ -1,9 +1,9 @@
 //! What a libvirt domain must say to plug a VM into its slots. libvirt has
-//! elements for vhost-user disks and interfaces, but none for vhost-user-scsi:
-//! that goes through its QEMU pass-through.
+//! elements for vhost-user disks and interfaces, but none for vhost-user-scsi
+//! and vfio-user: those go through its QEMU pass-through.
 
 use super::args::LibvirtXml;
-use super::qemu::{chardev, scsi_device, specs};
+use super::qemu::{chardev, emulated_device, scsi_device, specs};
 use super::{Outcome, Screen};
 use crate::client::Client;
 use crate::problem::Problem;
@@ -21,6 +21,12 @@ fn source(out: &mut String, path: &Path, mode: &str) {
     // Writing to a string cannot fail.
     let _ = writeln!(out, "      <source type='unix' path='{path}'{mode}>");
     out.push_str("        <reconnect enabled='yes' timeout='1'/>\n      </source>\n");
+}
+
+fn boot_order(out: &mut String, boot_index: Option<u16>) {
+    if let Some(index) = boot_index {
+        let _ = writeln!(out, "      <boot order='{index}'/>");
+    }
 }
 
 /// `vda`, `vdb`, …, `vdz`, `vdaa`, …
@@ -43,10 +49,14 @@ pub fn xml(site: &Site, vm: &str) -> Result<String, Problem> {
     let mut disks = 0;
     for spec in specs(site, vm)? {
         let queues = spec.queues;
+        let boot_index = site.slot(&spec.id).and_then(|slot| slot.boot_index);
         match &spec.device {
             Device::VirtioScsi { .. } => {
                 arguments.extend(["-chardev".to_owned(), chardev(&spec)]);
-                arguments.extend(["-device".to_owned(), scsi_device(&spec)]);
+                arguments.extend(["-device".to_owned(), scsi_device(&spec, boot_index)]);
+            }
+            Device::Pvscsi { .. } | Device::Nic { .. } => {
+                arguments.extend(["-device".to_owned(), emulated_device(&spec, boot_index)]);
             }
             Device::VirtioBlk { .. } => {
                 devices.push_str("    <disk type='vhostuser' device='disk'>\n");
@@ -55,6 +65,7 @@ pub fn xml(site: &Site, vm: &str) -> Result<String, Problem> {
                 let dev = target(disks);
                 disks += 1;
                 let _ = writeln!(devices, "      <target dev='vd{dev}' bus='virtio'/>");
+                boot_order(&mut devices, boot_index);
                 devices.push_str("    </disk>\n");
             }
             Device::VirtioNet { network, mac, .. } => {
@@ -68,6 +79,7 @@ pub fn xml(site: &Site, vm: &str) -> Result<String, Problem> {
                 if let Some(network) = site.network.get(network).filter(|n| n.mtu != 1500) {
                     let _ = writeln!(devices, "      <mtu size='{}'/>", network.mtu);
                 }
+                boot_order(&mut devices, boot_index);
                 devices.push_str("    </interface>\n");
             }
         }

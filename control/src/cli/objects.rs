@@ -51,12 +51,17 @@ pub(super) fn vm(client: &Client, command: Vm, screen: &mut Screen<'_>) -> Outco
 fn new_vm(args: &VmAdd) -> Result<site::Vm, Problem> {
     let mut vm = site::Vm { user: args.user.clone(), ..site::Vm::default() };
     let mut add = |name: String, mut slot: Slot| {
-        slot.queues = args.queues;
+        // Models without a choice have what their specification says.
+        if slot.model.queues_max() > 1 {
+            slot.queues = args.queues;
+        }
         vm.slots.insert(name, slot);
     };
     let mut disks = 0..;
-    for list in &args.scsi {
-        let mut slot = Slot::new(Model::VirtioScsi);
+    let scsi = args.scsi.iter().map(|list| (Model::VirtioScsi, list));
+    let pvscsi = args.pvscsi.iter().map(|list| (Model::Pvscsi, list));
+    for (model, list) in scsi.chain(pvscsi) {
+        let mut slot = Slot::new(model);
         let names = list.split(',').filter(|name| !name.is_empty());
         let luns = (0..).zip(names.map(str::to_owned)).collect();
         slot.volumes = Some(Luns(luns));
@@ -71,9 +76,9 @@ fn new_vm(args: &VmAdd) -> Result<site::Vm, Problem> {
         let nic: NicText = text.parse().map_err(|what: String| {
             Problem::invalid(what)
                 .at(format!("--nic {text}"))
-                .hint("write --nic NETWORK[,vlan=ID][,mac=ADDRESS], such as --nic lan,vlan=10")
+                .hint("write --nic NETWORK[,model=MODEL][,vlan=ID][,mac=ADDRESS], such as --nic lan,vlan=10")
         })?;
-        let mut slot = Slot::new(Model::VirtioNet);
+        let mut slot = Slot::new(nic.model);
         slot.network = Some(nic.network);
         slot.vlan = nic.vlan;
         slot.mac = nic.mac;
@@ -100,15 +105,16 @@ fn slot_row(view: &crate::api::SlotView) -> Vec<String> {
         Some(_) => "waiting",
         None => "absent",
     };
+    let model = spec.device.model();
     let device = match &spec.device {
-        Device::VirtioScsi { luns, path, .. } => {
+        Device::VirtioScsi { luns, path, .. } | Device::Pvscsi { luns, path, .. } => {
             let luns = luns.iter().map(|lun| format!("{}={}", lun.lun, lun.volume));
             let path = if *path == PathState::Active { String::new() } else { format!(" ({path} path)") };
-            format!("virtio-scsi {}{path}", join(luns))
+            format!("{model} {}{path}", join(luns))
         }
-        Device::VirtioBlk { volume } => format!("virtio-blk {volume}"),
-        Device::VirtioNet { network, mac, tagging } => {
-            format!("virtio-net {network} {mac} {}", tagging_text(tagging))
+        Device::VirtioBlk { volume } => format!("{model} {volume}"),
+        Device::VirtioNet { network, mac, tagging } | Device::Nic { network, mac, tagging, .. } => {
+            format!("{model} {network} {mac} {}", tagging_text(tagging))
         }
     };
     vec![

@@ -7,6 +7,7 @@ use crate::controller::no_such;
 use crate::problem::Problem;
 use crate::site::{Site, Size, SlotId};
 use crate::step::{Device, SlotSpec};
+use std::borrow::Cow;
 use std::path::Path;
 
 /// How often QEMU tries to reach a daemon that is away.
@@ -24,9 +25,46 @@ pub(super) fn chardev(spec: &SlotSpec) -> String {
     format!("socket,id=sp-{},path={},reconnect-ms={RECONNECT_MS}", spec.id.slot, escaped(&spec.socket))
 }
 
-pub(super) fn scsi_device(spec: &SlotSpec) -> String {
+fn boot_option(boot_index: Option<u16>) -> String {
+    boot_index.map_or_else(String::new, |index| format!(",bootindex={index}"))
+}
+
+pub(super) fn scsi_device(spec: &SlotSpec, boot_index: Option<u16>) -> String {
     let slot = &spec.id.slot;
-    format!("vhost-user-scsi-pci,id={slot},chardev=sp-{slot},num_queues={}", spec.queues)
+    let boot = boot_option(boot_index);
+    format!("vhost-user-scsi-pci,id={slot},chardev=sp-{slot},num_queues={}{boot}", spec.queues)
+}
+
+/// In JSON: its socket is an object, which the option syntax has no words for.
+pub(super) fn emulated_device(spec: &SlotSpec, boot_index: Option<u16>) -> String {
+    // The order in which QEMU's own documents have the keys.
+    #[derive(serde::Serialize)]
+    struct Client<'a> {
+        driver: &'static str,
+        id: &'a str,
+        socket: Socket,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bootindex: Option<u16>,
+    }
+    #[derive(serde::Serialize)]
+    struct Socket {
+        r#type: &'static str,
+        path: String,
+    }
+    let socket = Socket { r#type: "unix", path: spec.socket.display().to_string() };
+    let client = Client { driver: "vfio-user-pci", id: &spec.id.slot, socket, bootindex: boot_index };
+    // Strings and a number are always JSON.
+    serde_json::to_string(&client).unwrap_or_default()
+}
+
+/// For a POSIX shell, in quotes where it would take the word apart.
+fn quoted(word: &str) -> Cow<'_, str> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./,=:@%+".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) {
+        Cow::Borrowed(word)
+    } else {
+        Cow::Owned(format!("'{}'", word.replace('\'', "'\\''")))
+    }
 }
 
 /// For `-m`, which must say the same as the memory object.
@@ -55,13 +93,20 @@ pub fn arguments(site: &Site, vm: &str, memory: Size) -> Result<Vec<String>, Pro
     for spec in specs(site, vm)? {
         let slot = &spec.id.slot;
         let queues = spec.queues;
-        option("chardev", chardev(&spec));
+        let boot_index = site.slot(&spec.id).and_then(|slot| slot.boot_index);
+        let boot = boot_option(boot_index);
+        if !spec.device.model().is_emulated() {
+            option("chardev", chardev(&spec));
+        }
         match &spec.device {
-            Device::VirtioScsi { .. } => option("device", scsi_device(&spec)),
+            Device::VirtioScsi { .. } => option("device", scsi_device(&spec, boot_index)),
             Device::VirtioBlk { .. } => option(
                 "device",
-                format!("vhost-user-blk-pci,id={slot},chardev=sp-{slot},num-queues={queues}"),
+                format!("vhost-user-blk-pci,id={slot},chardev=sp-{slot},num-queues={queues}{boot}"),
             ),
+            Device::Pvscsi { .. } | Device::Nic { .. } => {
+                option("device", emulated_device(&spec, boot_index))
+            }
             Device::VirtioNet { network, mac, .. } => {
                 option("netdev", format!("vhost-user,id=net-{slot},chardev=sp-{slot},queues={queues}"));
                 let mut device = format!("virtio-net-pci,id={slot},netdev=net-{slot},mac={mac}");
@@ -75,6 +120,7 @@ pub fn arguments(site: &Site, vm: &str, memory: Size) -> Result<Vec<String>, Pro
                 if mtu != MTU_USUAL {
                     device.push_str(&format!(",host_mtu={mtu}"));
                 }
+                device.push_str(&boot);
                 option("device", device);
             }
         }
@@ -85,5 +131,10 @@ pub fn arguments(site: &Site, vm: &str, memory: Size) -> Result<Vec<String>, Pro
 pub(super) fn print(client: &Client, args: &QemuArgs, screen: &mut Screen<'_>) -> Outcome {
     let site: Site = client.get("/v1/site")?;
     let list = arguments(&site, &args.name, args.memory)?;
-    screen.show(&list, |out, list| list.chunks(2).try_for_each(|pair| writeln!(out, "{}", pair.join(" "))))
+    screen.show(&list, |out, list| {
+        list.chunks(2).try_for_each(|pair| {
+            let words: Vec<Cow<'_, str>> = pair.iter().map(|word| quoted(word)).collect();
+            writeln!(out, "{}", words.join(" "))
+        })
+    })
 }

@@ -1,15 +1,14 @@
 //! What a well-formed site can still get wrong. All problems are found, not
 //! only the first; each knows the key that it is about.
 
-use super::{Kind, Model, Site, Slot, SlotId, Uplink, Volume, is_name, is_slot_name, is_vm_name};
+use super::{Kind, Model, Site, Slot, SlotId, Uplink, Vm, Volume, is_name, is_slot_name, is_vm_name};
 use crate::problem::Problem;
 use crate::step::Backing;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Component, Path};
 
-/// Queues of one device, or queue pairs of one nic. More than a VM has vCPUs
-/// is of no use; the bound keeps a slip of the pen from asking for thousands
-/// of rings.
+/// Queues of one uplink. More than the host has cores is of no use; the bound
+/// keeps a slip of the pen from asking for thousands of descriptors.
 const QUEUES_MAX: u16 = 64;
 /// Threads. As above.
 const LANES_MAX: u32 = 256;
@@ -314,8 +313,22 @@ impl Checker<'_> {
             self.add(
                 keys,
                 format!("{queues} queues are out of range"),
-                format!("write 1 to {QUEUES_MAX}; one per vCPU is plenty"),
+                format!("write 1 to {QUEUES_MAX}; one per lane is plenty"),
             );
+        }
+    }
+
+    fn slot_queues(&mut self, keys: Vec<String>, slot: &Slot) {
+        let max = slot.model.queues_max();
+        if slot.queues == 0 || slot.queues > max {
+            let (what, hint) = if max == 1 {
+                let what = format!("the queues of a {} cannot be chosen", slot.model);
+                (what, "leave `queues` out".to_owned())
+            } else {
+                let what = format!("{} queues are out of range for a {}", slot.queues, slot.model);
+                (what, format!("write 1 to {max}; one per vCPU is plenty"))
+            };
+            self.add(keys, what, hint);
         }
     }
 
@@ -378,6 +391,7 @@ impl Checker<'_> {
         let mut macs = BTreeMap::new();
         let site = self.site;
         for (name, vm) in &site.vm {
+            self.boot_order(name, vm);
             if !is_vm_name(name) {
                 self.add(
                     keys!["vm", name],
@@ -412,7 +426,7 @@ impl Checker<'_> {
                         self.fits_blk(here, volume, &id);
                     }
                 }
-                if slot.model == Model::VirtioNet
+                if slot.model.is_nic()
                     && let Some(mac) = vm.mac(&id)
                     && let Some(other) = macs.insert(mac, id.clone())
                 {
@@ -426,9 +440,29 @@ impl Checker<'_> {
         }
     }
 
+    fn boot_order(&mut self, name: &str, vm: &Vm) {
+        let mut places = BTreeMap::new();
+        for (slot_name, slot) in &vm.slots {
+            let Some(index) = slot.boot_index else { continue };
+            let here = keys!["vm", name, slot_name, "boot_index"];
+            if index == 0 {
+                self.add(here.clone(), "the boot order begins with 1", "write 1 for what is tried first");
+            }
+            if let Some(other) = places.insert(index, slot_name) {
+                self.add(
+                    here,
+                    format!(
+                        "slots `{other}` and `{slot_name}` have the same place {index} in the boot order"
+                    ),
+                    "QEMU refuses that: give each its own, or leave `boot_index` out of one",
+                );
+            }
+        }
+    }
+
     fn slot(&mut self, here: &[String], id: &SlotId, slot: &Slot) {
         let key = |last: &str| child(here, last);
-        let is_nic = slot.model == Model::VirtioNet;
+        let is_nic = slot.model.is_nic();
         if !is_slot_name(&id.slot) || id.slot.starts_with("nic") != is_nic {
             let fits = if is_nic { "nic0, nic1, …" } else { "disk0, disk1, …" };
             self.add(
@@ -437,11 +471,13 @@ impl Checker<'_> {
                 format!("name it {fits}"),
             );
         }
-        self.queues(key("queues"), slot.queues);
-        let needs = match slot.model {
-            Model::VirtioScsi => None,
-            Model::VirtioBlk => Some(("volume", slot.volume.is_some())),
-            Model::VirtioNet => Some(("network", slot.network.is_some())),
+        self.slot_queues(key("queues"), slot);
+        let needs = if slot.model.is_nic() {
+            Some(("network", slot.network.is_some()))
+        } else if slot.model == Model::VirtioBlk {
+            Some(("volume", slot.volume.is_some()))
+        } else {
+            None
         };
         if let Some((needed, false)) = needs {
             self.add(
@@ -459,19 +495,37 @@ impl Checker<'_> {
             ("vlan", slot.vlan.is_some()),
             ("trunk", slot.trunk.is_some()),
             ("native", slot.native.is_some()),
+            ("rom", slot.rom.is_some()),
         ];
         for (name, _) in given.iter().filter(|(_, given)| *given) {
-            let (fits, instead) = match slot.model {
-                Model::VirtioScsi => (["volumes", "path"].contains(name), "write `volumes = [\"NAME\"]`"),
-                Model::VirtioBlk => (*name == "volume", "write `volume = \"NAME\"`"),
-                Model::VirtioNet => (
+            let (fits, instead) = match *name {
+                "rom" => (
+                    slot.model.is_emulated(),
+                    "QEMU itself gives its own devices their ROM: use its `romfile`",
+                ),
+                _ if slot.model.is_nic() => (
                     !["volume", "volumes", "path"].contains(name),
                     "it takes `network`, `mac`, `vlan`, `trunk` and `native`",
                 ),
+                _ if slot.model.is_scsi() => {
+                    (["volumes", "path"].contains(name), "write `volumes = [\"NAME\"]`")
+                }
+                _ => (*name == "volume", "write `volume = \"NAME\"`"),
             };
             if !fits {
                 self.add(key(name), format!("`{name}` is not for a {}", slot.model), instead);
             }
+        }
+        if let Some(rom) = &slot.rom {
+            self.absolute(key("rom"), rom);
+        }
+        if let Some(lun) = slot.luns().map(|(lun, _)| lun).find(|lun| *lun > slot.model.lun_max()) {
+            let max = slot.model.lun_max();
+            self.add(
+                key("volumes"),
+                format!("a {} has no place for number {lun}", slot.model),
+                format!("write 0 to {max}, and add another slot for more volumes"),
+            );
         }
         if let Some(network) = &slot.network
             && !self.site.network.contains_key(network)

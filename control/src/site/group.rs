@@ -1,7 +1,7 @@
 //! What belongs together: two slots, targets or portals are in one group if a
 //! path of shared volumes, targets and portals leads from one to the other.
 
-use super::{Model, Site, SlotId};
+use super::{Site, SlotId};
 use std::collections::BTreeMap;
 
 /// A thing that connects, or is connected. The order is that in which a group
@@ -27,7 +27,7 @@ impl Groups {
         self.names.get(self.first.get(node)?).map(String::as_str)
     }
 
-    /// Only virtio-scsi slots have a group.
+    /// Only SCSI controllers have a group.
     pub(crate) fn of_slot(&self, id: &SlotId) -> Option<&str> {
         self.of(&Node::Slot(id.clone()))
     }
@@ -84,7 +84,7 @@ impl Site {
                 sets.unite(&node, &Node::Volume(volume.clone()));
             }
         }
-        for (id, slot) in self.slots().filter(|(_, slot)| slot.model == Model::VirtioScsi) {
+        for (id, slot) in self.slots().filter(|(_, slot)| slot.model.is_scsi()) {
             let node = Node::Slot(id);
             sets.root(&node);
             for (_, volume) in slot.luns().filter(|(_, volume)| is_shared(volume)) {

@@ -5,11 +5,13 @@
 mod check;
 pub(crate) mod export;
 pub(crate) mod group;
+mod model;
 mod parse;
 mod resolve;
 mod values;
 
 pub use export::{Allow, Chap, IscsiName, Listen, PathState, Portal, SESSIONS_MAX, Target, TargetPortals};
+pub use model::{Model, NicModel};
 pub use parse::{parse, read};
 pub use values::{LUN_MAX, Luns, Mac, Naa, Percent, Size, SlotId, is_name, is_slot_name, is_vm_name};
 
@@ -53,7 +55,7 @@ pub struct Site {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
-    /// Relative target port identifiers: of virtio-scsi slots by `VM.SLOT`, of targets at their
+    /// Relative target port identifiers: of virtio-scsi and pvscsi slots by `VM.SLOT`, of targets at their
     /// portals by `TARGET/PORTAL`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub port: BTreeMap<String, u16>,
@@ -130,7 +132,7 @@ pub struct Volume {
     pub physical_block_size: Option<u32>,
     #[serde(default, skip_serializing_if = "is_false")]
     pub read_only: bool,
-    /// Several virtio-scsi slots and iSCSI targets may use it.
+    /// Several virtio-scsi and pvscsi slots and iSCSI targets may use it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub shared: bool,
     /// Guests see a medium that can be taken out. A CD-ROM always is.
@@ -275,57 +277,46 @@ pub struct Vm {
     pub slots: BTreeMap<String, Slot>,
 }
 
-/// What a guest sees in a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Model {
-    VirtioScsi,
-    VirtioBlk,
-    VirtioNet,
-}
-
-impl fmt::Display for Model {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Model::VirtioScsi => "virtio-scsi",
-            Model::VirtioBlk => "virtio-blk",
-            Model::VirtioNet => "virtio-net",
-        })
-    }
-}
-
 /// One device of a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Slot {
     pub model: Model,
-    /// Request queues (disk) or queue pairs (nic).
+    /// Request queues (virtio-scsi, virtio-blk) or queue pairs (virtio-net, vmxnet3).
     #[serde(default = "default_queues")]
     pub queues: u16,
     /// virtio-blk: its volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<String>,
-    /// virtio-scsi: its volumes by LUN.
+    /// virtio-scsi: its volumes by LUN; pvscsi: by target number (0 to 63), each as LUN 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volumes: Option<Luns>,
-    /// virtio-scsi: the state of the path through this controller to its volumes (ALUA).
+    /// virtio-scsi and pvscsi: the state of the path through this controller to its volumes (ALUA).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathState>,
-    /// virtio-net: the network that it is a port of.
+    /// Nics: the network that it is a port of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
-    /// virtio-net: by default derived from the VM's and the slot's name.
+    /// Nics: by default derived from the VM's and the slot's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
-    /// virtio-net: access VLAN.
+    /// Nics: access VLAN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan: Option<u16>,
-    /// virtio-net: the VLANs that pass tagged.
+    /// Nics: the VLANs that pass tagged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trunk: Option<Vec<u16>>,
-    /// virtio-net with `trunk`: the VLAN of untagged frames.
+    /// Nics with `trunk`: the VLAN of untagged frames.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub native: Option<u16>,
+    /// Emulated models: a file of the host that is the device's option ROM, such as iPXE's for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub rom: Option<PathBuf>,
+    /// The place in the order in which firmware tries to boot; the lowest comes first. Only
+    /// `standpipe qemu-args` and `libvirt-xml` use it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_index: Option<u16>,
 }
 
 impl Slot {
@@ -342,6 +333,8 @@ impl Slot {
             vlan: None,
             trunk: None,
             native: None,
+            rom: None,
+            boot_index: None,
         }
     }
 

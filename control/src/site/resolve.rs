@@ -4,7 +4,9 @@
 
 use super::export::port_key;
 use super::group::Groups;
-use super::{Chap, Kind, Mac, Model, Network, PathState, Percent, Site, Slot, SlotId, Target, Uplink, Vm};
+use super::{
+    Chap, Kind, Mac, Model, Network, NicModel, PathState, Percent, Site, Slot, SlotId, Target, Uplink, Vm,
+};
 use crate::step::{
     Access, Backing, ChapSpec, Device, Lun, NetworkSpec, PortalSpec, SlotSpec, Tagging, TargetPortal,
     TargetSpec, UplinkSpec, VolumeSpec,
@@ -24,6 +26,20 @@ pub(super) fn tagging(vlan: Option<u16>, trunk: Option<&Vec<u16>>, native: Optio
         }
         None => Tagging::Access(vlan.unwrap_or(VLAN_DEFAULT)),
     }
+}
+
+fn resolved_luns(slot: &Slot) -> Vec<Lun> {
+    slot.luns().map(|(lun, volume)| Lun { lun, volume: volume.to_owned() }).collect()
+}
+
+fn nic(model: NicModel, id: &SlotId, slot: &Slot) -> Option<Device> {
+    Some(Device::Nic {
+        model,
+        network: slot.network.clone()?,
+        mac: slot.mac.unwrap_or_else(|| Mac::derived(&id.vm, &id.slot)),
+        tagging: tagging(slot.vlan, slot.trunk.as_ref(), slot.native),
+        rom: slot.rom.clone(),
+    })
 }
 
 impl Site {
@@ -88,8 +104,8 @@ impl Site {
     fn device(&self, id: &SlotId, slot: &Slot) -> Option<Device> {
         Some(match slot.model {
             Model::VirtioScsi => Device::VirtioScsi {
-                luns: slot.luns().map(|(lun, volume)| Lun { lun, volume: volume.to_owned() }).collect(),
-                port_id: *self.identity.port.get(&id.to_string())?,
+                luns: resolved_luns(slot),
+                port_id: self.port_id(id)?,
                 path: slot.path.unwrap_or_default(),
             },
             Model::VirtioBlk => Device::VirtioBlk { volume: slot.volume.clone()? },
@@ -98,7 +114,23 @@ impl Site {
                 mac: slot.mac.unwrap_or_else(|| Mac::derived(&id.vm, &id.slot)),
                 tagging: tagging(slot.vlan, slot.trunk.as_ref(), slot.native),
             },
+            Model::Pvscsi => Device::Pvscsi {
+                luns: resolved_luns(slot),
+                port_id: self.port_id(id)?,
+                path: slot.path.unwrap_or_default(),
+                rom: slot.rom.clone(),
+            },
+            Model::E1000 => nic(NicModel::E1000, id, slot)?,
+            Model::E1000Em => nic(NicModel::E1000Em, id, slot)?,
+            Model::E1000e => nic(NicModel::E1000e, id, slot)?,
+            Model::Vlance => nic(NicModel::Vlance, id, slot)?,
+            Model::Vmxnet3 => nic(NicModel::Vmxnet3, id, slot)?,
         })
+    }
+
+    /// RELATIVE TARGET PORT IDENTIFIER of a SCSI controller.
+    fn port_id(&self, id: &SlotId) -> Option<u16> {
+        self.identity.port.get(&id.to_string()).copied()
     }
 
     pub fn portal_spec(&self, name: &str) -> Option<PortalSpec> {

@@ -1,13 +1,13 @@
 //! An engine that is as strict as a real one: it refuses a step whose
 //! prerequisites are not there, so a wrong order shows.
 
-use standpipe_control::site::{Model, SlotId};
+use standpipe_control::site::SlotId;
 use standpipe_control::status::{
     LaneStatus, NetworkStatus, PortStatus, PortalStatus, Reservation, ReservationType, SessionStatus,
     SlotStatus, Status, TargetStatus, VolumeStatus, Worker,
 };
 use standpipe_control::step::{
-    Backing, Device, Lun, NetworkSpec, PortalSpec, SlotSpec, Step, TargetSpec, UplinkSpec, VolumeSpec,
+    Backing, Lun, NetworkSpec, PortalSpec, SlotSpec, Step, TargetSpec, UplinkSpec, VolumeSpec,
 };
 use standpipe_control::{Engine, Problem};
 use std::collections::{BTreeMap, BTreeSet};
@@ -119,9 +119,7 @@ impl World {
                 None => return refuse(format!("no network {}", spec.name)),
             },
             Step::RemoveNetwork { network } => {
-                let port = self.slots.values().find(
-                    |slot| matches!(&slot.device, Device::VirtioNet { network: on, .. } if on == network),
-                );
+                let port = self.slots.values().find(|slot| slot.device.network() == Some(network));
                 if port.is_some() || self.uplinks.keys().any(|(on, _)| on == network) {
                     return refuse(format!("{network} has ports"));
                 }
@@ -285,10 +283,7 @@ impl World {
     }
 
     fn luns(&mut self, slot: &SlotId) -> Option<&mut Vec<Lun>> {
-        match &mut self.slots.get_mut(slot)?.device {
-            Device::VirtioScsi { luns, .. } => Some(luns),
-            _ => None,
-        }
+        self.slots.get_mut(slot)?.device.luns_mut()
     }
 
     fn portals_are_there(&self, spec: &TargetSpec) -> Result<(), Problem> {
@@ -298,11 +293,7 @@ impl World {
 
     /// Slots and targets that have a volume.
     pub fn users(&self, volume: &str) -> Vec<String> {
-        let slots = self.slots.values().filter(|slot| match &slot.device {
-            Device::VirtioScsi { luns, .. } => luns.iter().any(|lun| lun.volume == volume),
-            Device::VirtioBlk { volume: there } => there == volume,
-            Device::VirtioNet { .. } => false,
-        });
+        let slots = self.slots.values().filter(|slot| slot.device.volumes().any(|there| there == volume));
         let targets = self.targets.values();
         let targets = targets.filter(|target| target.luns.iter().any(|lun| lun.volume == volume));
         slots
@@ -344,18 +335,13 @@ impl World {
     }
 
     fn fits(&self, spec: &SlotSpec) -> Result<(), Problem> {
-        let volumes: Vec<&String> = match &spec.device {
-            Device::VirtioScsi { luns, .. } => luns.iter().map(|lun| &lun.volume).collect(),
-            Device::VirtioBlk { volume } => vec![volume],
-            Device::VirtioNet { network, .. } => {
-                if !self.networks.contains_key(network) {
-                    return refuse(format!("no network {network}"));
-                }
-                vec![]
-            }
-        };
+        if let Some(network) = spec.device.network()
+            && !self.networks.contains_key(network)
+        {
+            return refuse(format!("no network {network}"));
+        }
         let user = format!("slot {}", spec.id);
-        volumes.into_iter().try_for_each(|volume| self.free(volume, &user))
+        spec.device.volumes().try_for_each(|volume| self.free(volume, &user))
     }
 }
 
@@ -430,11 +416,7 @@ impl Engine for FakeEngine {
             status.slots.insert(
                 id.to_string(),
                 SlotStatus {
-                    model: match spec.device {
-                        Device::VirtioScsi { .. } => Model::VirtioScsi,
-                        Device::VirtioBlk { .. } => Model::VirtioBlk,
-                        Device::VirtioNet { .. } => Model::VirtioNet,
-                    },
+                    model: spec.device.model(),
                     connected: self.connected.lock().unwrap().contains(id),
                     queues: u32::from(spec.queues),
                     counters: BTreeMap::from([("completed \"ok\"".to_owned(), 42)]),

@@ -20,7 +20,7 @@ use super::slot::Slot;
 use super::token::Token;
 use super::unit::{Left, peer_of_slot};
 use crate::blame;
-use crate::engine::{Report, model_of};
+use crate::engine::Report;
 
 /// A slot that could not be made, with what the last worker left of it.
 pub struct Unmade {
@@ -178,6 +178,12 @@ impl Lane {
                 }
                 device.insert_all(luns);
                 Ok(Device::Scsi(Box::new(device)))
+            }
+            DeviceSpec::Pvscsi { .. } | DeviceSpec::Nic { .. } => {
+                unused.extend(volumes);
+                Err(Problem::invalid(format!("a {} is not served yet", spec.device.model()))
+                    .at(spec.id.to_string())
+                    .hint("use virtio-scsi, virtio-blk or virtio-net"))
             }
             DeviceSpec::VirtioBlk { .. } => {
                 let volume = opened.first().copied().unwrap_or(u32::MAX);
@@ -537,7 +543,7 @@ impl Lane {
                     *counters.entry(name.to_owned()).or_default() += value;
                 }
             }
-            let model: Model = model_of(&slot.spec.device);
+            let model: Model = slot.spec.device.model();
             report
                 .slots
                 .insert(name, SlotStatus { model, connected: slot.link.is_connected(), queues, counters });

@@ -1,0 +1,145 @@
+//! What a guest can find in a slot.
+
+use super::LUN_MAX;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use utoipa::ToSchema;
+
+/// What a guest sees in a slot. The virtio models are reached over vhost-user, the others over
+/// vfio-user: devices that guests know without any software of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Model {
+    VirtioScsi,
+    VirtioBlk,
+    VirtioNet,
+    /// VMware's paravirtual SCSI controller.
+    Pvscsi,
+    /// Intel 82540EM: what QEMU calls `e1000`.
+    E1000,
+    /// Intel 82545EM: what VMware calls E1000, and QEMU `e1000-82545em`.
+    #[serde(rename = "e1000-82545em")]
+    E1000Em,
+    /// Intel 82574L: what VMware and QEMU call `e1000e`.
+    E1000e,
+    /// AMD Am79C970A: VMware's `vlance`, and QEMU's `pcnet`.
+    Vlance,
+    /// VMware's paravirtual network adapter, third generation.
+    Vmxnet3,
+}
+
+impl Model {
+    pub const ALL: [Model; 9] = [
+        Model::VirtioScsi,
+        Model::VirtioBlk,
+        Model::VirtioNet,
+        Model::Pvscsi,
+        Model::E1000,
+        Model::E1000Em,
+        Model::E1000e,
+        Model::Vlance,
+        Model::Vmxnet3,
+    ];
+
+    /// The name in a site.
+    pub fn name(self) -> &'static str {
+        match self {
+            Model::VirtioScsi => "virtio-scsi",
+            Model::VirtioBlk => "virtio-blk",
+            Model::VirtioNet => "virtio-net",
+            Model::Pvscsi => "pvscsi",
+            Model::E1000 => "e1000",
+            Model::E1000Em => "e1000-82545em",
+            Model::E1000e => "e1000e",
+            Model::Vlance => "vlance",
+            Model::Vmxnet3 => "vmxnet3",
+        }
+    }
+
+    /// A port of a network, in a slot named `nicN`.
+    pub fn is_nic(self) -> bool {
+        match self {
+            Model::VirtioScsi | Model::VirtioBlk | Model::Pvscsi => false,
+            Model::VirtioNet
+            | Model::E1000
+            | Model::E1000Em
+            | Model::E1000e
+            | Model::Vlance
+            | Model::Vmxnet3 => true,
+        }
+    }
+
+    /// A SCSI controller, with volumes as LUNs that come and go while the guest runs.
+    pub fn is_scsi(self) -> bool {
+        matches!(self, Model::VirtioScsi | Model::Pvscsi)
+    }
+
+    /// A PCI function over vfio-user.
+    pub fn is_emulated(self) -> bool {
+        match self {
+            Model::VirtioScsi | Model::VirtioBlk | Model::VirtioNet => false,
+            Model::Pvscsi
+            | Model::E1000
+            | Model::E1000Em
+            | Model::E1000e
+            | Model::Vlance
+            | Model::Vmxnet3 => true,
+        }
+    }
+
+    /// The largest number in the slot's `volumes`.
+    pub fn lun_max(self) -> u16 {
+        match self {
+            // Its drivers look at LUN 0 of each of 64 targets, and a volume's number is the target's.
+            Model::Pvscsi => 63,
+            _ => LUN_MAX,
+        }
+    }
+
+    /// How many queues (disk) or queue pairs (nic) a slot may ask for. Where it is one, the
+    /// device has what its specification says, and nothing can be chosen.
+    pub fn queues_max(self) -> u16 {
+        match self {
+            // More than a VM has vCPUs is of no use; the bound keeps a slip of the pen from
+            // asking for thousands of rings.
+            Model::VirtioScsi | Model::VirtioBlk | Model::VirtioNet => 64,
+            // VMXNET3_DEVICE_MAX_TX_QUEUES of its drivers.
+            Model::Vmxnet3 => 8,
+            Model::Pvscsi | Model::E1000 | Model::E1000Em | Model::E1000e | Model::Vlance => 1,
+        }
+    }
+}
+
+impl fmt::Display for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// An emulated network adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NicModel {
+    /// Intel 82540EM.
+    E1000,
+    /// Intel 82545EM.
+    #[serde(rename = "e1000-82545em")]
+    E1000Em,
+    /// Intel 82574L.
+    E1000e,
+    /// AMD Am79C970A.
+    Vlance,
+    Vmxnet3,
+}
+
+impl From<NicModel> for Model {
+    fn from(model: NicModel) -> Model {
+        match model {
+            NicModel::E1000 => Model::E1000,
+            NicModel::E1000Em => Model::E1000Em,
+            NicModel::E1000e => Model::E1000e,
+            NicModel::Vlance => Model::Vlance,
+            NicModel::Vmxnet3 => Model::Vmxnet3,
+        }
+    }
+}
