@@ -1,15 +1,19 @@
 //! A PCI function as a transport sees it: configuration space, capabilities, BARs, interrupts.
 //!
 //! What a device is stands in a table, its [`Layout`]; what it does behind its BARs is a
-//! [`Function`]. No transport is named here: vfio-user brings the accesses today.
+//! [`Function`]; [`Config`] is the configuration space that the table makes. No transport is named
+//! here: vfio-user brings the accesses today.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod config;
 mod function;
 mod layout;
+mod registers;
 
+pub use config::{Change, Config, PowerState};
 pub use function::{Function, Interrupts, IrqMode, STATE_MAX};
 pub use layout::{Bar, Cap, Layout};

@@ -1,0 +1,1 @@
+//! Golden values, typed from PCI Local Bus 3.0.
