@@ -1,0 +1,147 @@
+//! Heads of messages, and the fields behind them. Nothing is believed here but the layout.
+
+use alloc::vec::Vec;
+
+use crate::numbers::*;
+
+/// The head of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub id: u16,
+    pub command: u16,
+    /// Of the whole message, this head included.
+    pub size: u32,
+    pub flags: u32,
+    pub error: u32,
+}
+
+/// What makes a stream unreadable; the connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WireError {
+    /// A message that is shorter than its head.
+    Size,
+    /// Neither a command nor a reply.
+    Type,
+}
+
+impl Header {
+    pub fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Self, WireError> {
+        let mut reader = Reader(bytes);
+        let header = Self {
+            id: reader.u16(),
+            command: reader.u16(),
+            size: reader.u32(),
+            flags: reader.u32(),
+            error: reader.u32(),
+        };
+        if header.size < HEADER_LEN as u32 {
+            return Err(WireError::Size);
+        }
+        if !matches!(header.flags & FLAG_TYPE_MASK, TYPE_COMMAND | TYPE_REPLY) {
+            return Err(WireError::Type);
+        }
+        Ok(header)
+    }
+
+    pub fn encode(&self) -> [u8; HEADER_LEN] {
+        let mut out = [0; HEADER_LEN];
+        out[..2].copy_from_slice(&self.id.to_le_bytes());
+        out[2..4].copy_from_slice(&self.command.to_le_bytes());
+        out[4..8].copy_from_slice(&self.size.to_le_bytes());
+        out[8..12].copy_from_slice(&self.flags.to_le_bytes());
+        out[12..].copy_from_slice(&self.error.to_le_bytes());
+        out
+    }
+
+    /// An answer to something that we asked.
+    pub fn is_reply(&self) -> bool {
+        self.flags & FLAG_TYPE_MASK == TYPE_REPLY
+    }
+
+    /// Somebody waits for an answer; a message that is posted gets none, whatever becomes of it.
+    pub fn wants_reply(&self) -> bool {
+        !self.is_reply() && self.flags & FLAG_NO_REPLY == 0
+    }
+
+    /// Head and payload.
+    pub fn message_len(&self) -> usize {
+        self.size as usize
+    }
+
+    /// A message that is not looked at as a whole: follow it with an empty payload, and throw away
+    /// `session.state.discard` bytes of the stream after its head.
+    pub fn is_oversize(&self) -> bool {
+        self.message_len() > MESSAGE_MAX
+    }
+
+    /// The head of an answer to this message.
+    fn reply(&self, payload_len: usize, error: Option<u32>) -> Self {
+        Self {
+            id: self.id,
+            command: self.command,
+            size: (HEADER_LEN + payload_len) as u32,
+            flags: TYPE_REPLY | if error.is_some() { FLAG_ERROR } else { 0 },
+            error: error.unwrap_or(0),
+        }
+    }
+}
+
+/// Appends the head of a successful answer whose payload has this length.
+pub(crate) fn put_reply(out: &mut Vec<u8>, to: &Header, payload_len: usize) {
+    out.extend(to.reply(payload_len, None).encode());
+}
+
+/// Appends the answer that a message failed: a head, and nothing else.
+pub(crate) fn put_error(out: &mut Vec<u8>, to: &Header, errno: u32) {
+    out.extend(to.reply(0, Some(errno)).encode());
+}
+
+/// A command of ours to the client: it reads its memory for us. The answer comes as
+/// [`crate::Effect::Answer`] with this id.
+pub fn encode_dma_read(id: u16, address: u64, count: u64) -> Vec<u8> {
+    command(id, DMA_READ, address, count, &[])
+}
+
+/// A command of ours to the client: it writes to its memory for us.
+pub fn encode_dma_write(id: u16, address: u64, data: &[u8]) -> Vec<u8> {
+    command(id, DMA_WRITE, address, data.len() as u64, data)
+}
+
+fn command(id: u16, command: u16, address: u64, count: u64, data: &[u8]) -> Vec<u8> {
+    let size = (HEADER_LEN + 16 + data.len()) as u32;
+    let mut out = Vec::with_capacity(size as usize);
+    out.extend(Header { id, command, size, flags: TYPE_COMMAND, error: 0 }.encode());
+    out.extend(address.to_le_bytes());
+    out.extend(count.to_le_bytes());
+    out.extend(data);
+    out
+}
+
+/// Reads fields one after the other; what is not there is zero, so lengths are checked before.
+pub(crate) struct Reader<'a>(pub &'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let mut out = [0; N];
+        let len = N.min(self.0.len());
+        out[..len].copy_from_slice(&self.0[..len]);
+        self.0 = &self.0[len..];
+        out
+    }
+
+    pub fn u16(&mut self) -> u16 {
+        u16::from_le_bytes(self.take())
+    }
+
+    pub fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.take())
+    }
+
+    pub fn u64(&mut self) -> u64 {
+        u64::from_le_bytes(self.take())
+    }
+
+    pub fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+}
