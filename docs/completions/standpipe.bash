@@ -1079,7 +1079,7 @@ _standpipe() {
             return 0
             ;;
         standpipe__subcmd__vm__subcmd__add)
-            opts="-h -V --user --scsi --blk --nic --queues --api --json --help --version"
+            opts="-h -V --user --scsi --blk --pvscsi --nic --queues --api --json --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1094,6 +1094,10 @@ _standpipe() {
                     return 0
                     ;;
                 --blk)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pvscsi)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

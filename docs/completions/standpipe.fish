@@ -73,8 +73,9 @@ complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and not __fish_s
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from add" -l user -d 'The user that runs its QEMU and is to own the sockets' -r
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from add" -l scsi -d 'A virtio-scsi slot with these volumes as LUN 0, 1, …; may be repeated' -r
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from add" -l blk -d 'A virtio-blk slot with this volume; may be repeated' -r
-complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from add" -l nic -d 'A virtio-net slot on this network; may be repeated' -r
-complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from add" -l queues -d 'Queues of each slot' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from add" -l pvscsi -d 'A pvscsi slot with these volumes as target 0, 1, …; may be repeated' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from add" -l nic -d 'A slot on this network, of model virtio-net if none is given; may be repeated' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from add" -l queues -d 'Queues of each slot whose model has a choice' -r
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from add" -l api -d 'The daemon\'s API socket' -r -F
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from add" -l json -d 'Print JSON'
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help'
@@ -99,13 +100,13 @@ complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set path clear-reservations rm import export attach detach" -f -a "list" -d 'List all volumes'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set path clear-reservations rm import export attach detach" -f -a "resize" -d 'Grow a volume; a running guest sees it'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set path clear-reservations rm import export attach detach" -f -a "set" -d 'Change whether a volume is shared, or its threshold, while guests run'
-complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set path clear-reservations rm import export attach detach" -f -a "path" -d 'Set how good the path through a virtio-scsi slot to its volumes is'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set path clear-reservations rm import export attach detach" -f -a "path" -d 'Set how good the path through a SCSI slot to its volumes is'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set path clear-reservations rm import export attach detach" -f -a "clear-reservations" -d 'Take all reservations and registrations away from a volume'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set path clear-reservations rm import export attach detach" -f -a "rm" -d 'Remove a volume; its data stays unless --delete-data is given'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set path clear-reservations rm import export attach detach" -f -a "import" -d 'Replace a volume\'s bytes by a raw image'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set path clear-reservations rm import export attach detach" -f -a "export" -d 'Copy a volume\'s bytes to a raw image'
-complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set path clear-reservations rm import export attach detach" -f -a "attach" -d 'Plug a volume into a virtio-scsi slot, also of a running guest'
-complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set path clear-reservations rm import export attach detach" -f -a "detach" -d 'Unplug a volume from a virtio-scsi slot, also of a running guest'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set path clear-reservations rm import export attach detach" -f -a "attach" -d 'Plug a volume into a virtio-scsi or pvscsi slot, also of a running guest'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set path clear-reservations rm import export attach detach" -f -a "detach" -d 'Unplug a volume from a virtio-scsi or pvscsi slot, also of a running guest'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l store -d 'Keep it in this store' -r
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l path -d 'A file or block device of the host; a missing file is made' -r -F
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l size -d 'Such as 20GiB; only for --path it can be left out' -r
@@ -117,7 +118,7 @@ complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_see
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l api -d 'The daemon\'s API socket' -r -F
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l null -d 'Reads give zeros, writes are forgotten; for benchmarks'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l read-only -d 'Guests cannot write to it'
-complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l shared -d 'Several virtio-scsi slots and iSCSI targets may use it'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l shared -d 'Several SCSI slots and iSCSI targets may use it'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l removable -d 'Guests see a medium that can be taken out'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -l json -d 'Print JSON'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -130,7 +131,7 @@ complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_see
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from resize" -l json -d 'Print JSON'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from resize" -s h -l help -d 'Print help'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from resize" -s V -l version -d 'Print version'
-complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from set" -l shared -d 'Whether several virtio-scsi slots and iSCSI targets may use it' -r -f -a "true\t''
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from set" -l shared -d 'Whether several SCSI slots and iSCSI targets may use it' -r -f -a "true\t''
 false\t''"
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from set" -l thin-threshold -d 'A share such as 80%, or none' -r
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from set" -l api -d 'The daemon\'s API socket' -r -F

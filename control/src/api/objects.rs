@@ -376,7 +376,7 @@ fn luns_of<'a>(site: &'a mut Site, id: &SlotId) -> Result<(Model, &'a mut Luns),
     let slot = site.slot_mut(id);
     let slot = slot.ok_or_else(|| no_such("slot", &id.to_string(), "vm list"))?;
     if !slot.model.is_scsi() {
-        return Err(Problem::conflict(format!("slot {id} is a {}", slot.model))
+        return Err(Problem::conflict(format!("slot {id} is {}", slot.model.with_article()))
             .at(id.to_string())
             .hint("only a virtio-scsi or pvscsi slot takes volumes while it runs"));
     }

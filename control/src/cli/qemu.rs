@@ -7,7 +7,6 @@ use crate::controller::no_such;
 use crate::problem::Problem;
 use crate::site::{Site, Size, SlotId};
 use crate::step::{Device, SlotSpec};
-use std::borrow::Cow;
 use std::path::Path;
 
 /// How often QEMU tries to reach a daemon that is away.
@@ -35,36 +34,23 @@ pub(super) fn scsi_device(spec: &SlotSpec, boot_index: Option<u16>) -> String {
     format!("vhost-user-scsi-pci,id={slot},chardev=sp-{slot},num_queues={}{boot}", spec.queues)
 }
 
-/// In JSON: its socket is an object, which the option syntax has no words for.
+/// In JSON: its socket is an object, which the option syntax has no words for. The shell hands
+/// `$(standpipe qemu-args VM)` on as it is printed, after it has split it at blanks and looked for
+/// patterns, so that neither may be in a word; JSON has another way to write both.
 pub(super) fn emulated_device(spec: &SlotSpec, boot_index: Option<u16>) -> String {
-    // The order in which QEMU's own documents have the keys.
-    #[derive(serde::Serialize)]
-    struct Client<'a> {
-        driver: &'static str,
-        id: &'a str,
-        socket: Socket,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        bootindex: Option<u16>,
+    let mut path = String::new();
+    for character in spec.socket.display().to_string().chars() {
+        if character.is_ascii_alphanumeric() || "/._-+:,=@%".contains(character) || !character.is_ascii() {
+            path.push(character);
+        } else {
+            path.push_str(&format!("\\u{:04x}", u32::from(character)));
+        }
     }
-    #[derive(serde::Serialize)]
-    struct Socket {
-        r#type: &'static str,
-        path: String,
-    }
-    let socket = Socket { r#type: "unix", path: spec.socket.display().to_string() };
-    let client = Client { driver: "vfio-user-pci", id: &spec.id.slot, socket, bootindex: boot_index };
-    // Strings and a number are always JSON.
-    serde_json::to_string(&client).unwrap_or_default()
-}
-
-/// For a POSIX shell, in quotes where it would take the word apart.
-fn quoted(word: &str) -> Cow<'_, str> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./,=:@%+".contains(&byte);
-    if !word.is_empty() && word.bytes().all(plain) {
-        Cow::Borrowed(word)
-    } else {
-        Cow::Owned(format!("'{}'", word.replace('\'', "'\\''")))
-    }
+    let boot = boot_index.map_or_else(String::new, |index| format!(",\"bootindex\":{index}"));
+    format!(
+        "{{\"driver\":\"vfio-user-pci\",\"id\":\"{}\",\"socket\":{{\"type\":\"unix\",\"path\":\"{path}\"}}{boot}}}",
+        spec.id.slot
+    )
 }
 
 /// For `-m`, which must say the same as the memory object.
@@ -131,10 +117,5 @@ pub fn arguments(site: &Site, vm: &str, memory: Size) -> Result<Vec<String>, Pro
 pub(super) fn print(client: &Client, args: &QemuArgs, screen: &mut Screen<'_>) -> Outcome {
     let site: Site = client.get("/v1/site")?;
     let list = arguments(&site, &args.name, args.memory)?;
-    screen.show(&list, |out, list| {
-        list.chunks(2).try_for_each(|pair| {
-            let words: Vec<Cow<'_, str>> = pair.iter().map(|word| quoted(word)).collect();
-            writeln!(out, "{}", words.join(" "))
-        })
-    })
+    screen.show(&list, |out, list| list.chunks(2).try_for_each(|pair| writeln!(out, "{}", pair.join(" "))))
 }

@@ -322,10 +322,11 @@ impl Checker<'_> {
         let max = slot.model.queues_max();
         if slot.queues == 0 || slot.queues > max {
             let (what, hint) = if max == 1 {
-                let what = format!("the queues of a {} cannot be chosen", slot.model);
+                let what = format!("the queues of {} cannot be chosen", slot.model.with_article());
                 (what, "leave `queues` out".to_owned())
             } else {
-                let what = format!("{} queues are out of range for a {}", slot.queues, slot.model);
+                let what =
+                    format!("{} queues are out of range for {}", slot.queues, slot.model.with_article());
                 (what, format!("write 1 to {max}; one per vCPU is plenty"))
             };
             self.add(keys, what, hint);
@@ -467,7 +468,7 @@ impl Checker<'_> {
             let fits = if is_nic { "nic0, nic1, …" } else { "disk0, disk1, …" };
             self.add(
                 here.to_vec(),
-                format!("a {} cannot be in a slot named `{}`", slot.model, id.slot),
+                format!("{} cannot be in a slot named `{}`", slot.model.with_article(), id.slot),
                 format!("name it {fits}"),
             );
         }
@@ -513,7 +514,7 @@ impl Checker<'_> {
                 _ => (*name == "volume", "write `volume = \"NAME\"`"),
             };
             if !fits {
-                self.add(key(name), format!("`{name}` is not for a {}", slot.model), instead);
+                self.add(key(name), format!("`{name}` is not for {}", slot.model.with_article()), instead);
             }
         }
         if let Some(rom) = &slot.rom {
@@ -523,7 +524,7 @@ impl Checker<'_> {
             let max = slot.model.lun_max();
             self.add(
                 key("volumes"),
-                format!("a {} has no place for number {lun}", slot.model),
+                format!("{} has no place for number {lun}", slot.model.with_article()),
                 format!("write 0 to {max}, and add another slot for more volumes"),
             );
         }

@@ -56,6 +56,12 @@ impl Model {
         }
     }
 
+    /// The name in a sentence: an e1000, a vmxnet3.
+    pub(crate) fn with_article(self) -> String {
+        let article = if self.name().starts_with('e') { "an" } else { "a" };
+        format!("{article} {}", self.name())
+    }
+
     /// A port of a network, in a slot named `nicN`.
     pub fn is_nic(self) -> bool {
         match self {

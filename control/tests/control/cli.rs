@@ -136,7 +136,7 @@ fn problems_say_where_and_what_to_do() {
         bad(&daemon, "vm add db1 --nic lan,vlan=x"),
         "error: `x` is not a VLAN
   where: --nic lan,vlan=x
-  hint: write --nic NETWORK[,vlan=ID][,mac=ADDRESS], such as --nic lan,vlan=10\n"
+  hint: write --nic NETWORK[,model=MODEL][,vlan=ID][,mac=ADDRESS], such as --nic lan,vlan=10\n"
     );
     assert_eq!(
         bad(&daemon, "qemu-args web2"),
@@ -220,6 +220,75 @@ fn what_qemu_and_libvirt_are_told() {
         xml.contains("<qemu:arg value='vhost-user-scsi-pci,id=disk0,chardev=sp-disk0,num_queues=1'/>"),
         "{xml}"
     );
+}
+
+/// vfio-user-pci takes its socket in JSON alone, and as one word of what a shell splits at blanks.
+#[test]
+fn emulated_devices_are_told_in_json() {
+    let daemon = Daemon::start();
+    for disk in ["root", "data", "more"] {
+        good(&daemon, &format!("disk create {disk} --null --size 1MiB"));
+    }
+    good(&daemon, "network add lan");
+    good(
+        &daemon,
+        "vm add old1 --pvscsi root,data --blk more --nic lan,model=vmxnet3,vlan=7 --nic lan,model=e1000-82545em --queues 2",
+    );
+    assert_eq!(
+        good(&daemon, "qemu-args old1"),
+        "-object memory-backend-memfd,id=mem,size=1073741824,share=on
+-machine memory-backend=mem
+-m 1024M
+-device {\"driver\":\"vfio-user-pci\",\"id\":\"disk0\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/standpipe/old1.disk0.sock\"}}
+-chardev socket,id=sp-disk1,path=/run/standpipe/old1.disk1.sock,reconnect-ms=100
+-device vhost-user-blk-pci,id=disk1,chardev=sp-disk1,num-queues=2
+-device {\"driver\":\"vfio-user-pci\",\"id\":\"nic0\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/standpipe/old1.nic0.sock\"}}
+-device {\"driver\":\"vfio-user-pci\",\"id\":\"nic1\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/standpipe/old1.nic1.sock\"}}
+"
+    );
+    let xml = good(&daemon, "libvirt-xml old1");
+    assert!(
+        xml.contains("    <qemu:arg value='{\"driver\":\"vfio-user-pci\",\"id\":\"nic0\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/standpipe/old1.nic0.sock\"}}'/>\n"),
+        "{xml}"
+    );
+    // The queues went where there is a choice.
+    let shown: Vec<String> = good(&daemon, "vm show old1").lines().map(str::to_owned).collect();
+    let row = |slot: &str| {
+        let line = shown.iter().find(|line| line.starts_with(slot));
+        line.expect(slot).split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(row("disk0")[2..6], ["1", "pvscsi", "0=root", "1=data"]);
+    assert_eq!(row("disk1")[2..4], ["2", "virtio-blk"]);
+    assert_eq!(row("nic0")[2..5], ["2", "vmxnet3", "lan"]);
+    assert_eq!(row("nic1")[2..5], ["1", "e1000-82545em", "lan"]);
+
+    assert_eq!(
+        bad(&daemon, "vm add old2 --nic lan,model=rtl8139"),
+        "error: `rtl8139` is not a model of a nic (virtio-net, e1000, e1000-82545em, e1000e, vlance, vmxnet3)
+  where: --nic lan,model=rtl8139
+  hint: write --nic NETWORK[,model=MODEL][,vlan=ID][,mac=ADDRESS], such as --nic lan,vlan=10\n"
+    );
+
+    // The order of a boot, and a path that a shell would take apart.
+    let text = format!(
+        "[server]\nsocket_dir = \"/run/a b*\"\n{}[vm.old1.nic0]\nmodel = \"vlance\"\nnetwork = \"lan\"\nrom = \"/usr/share/qemu/pxe-pcnet.rom\"\nboot_index = 2\n[vm.old1.disk0]\nmodel = \"virtio-scsi\"\nboot_index = 1\n[vm.old1.disk1]\nmodel = \"virtio-blk\"\nvolume = \"v\"\nboot_index = 3\n[vm.old1.nic1]\nmodel = \"virtio-net\"\nnetwork = \"lan\"\nmac = \"52:54:00:00:00:09\"\nboot_index = 4\n",
+        "[network.lan]\n[disk.v]\nnull = true\nsize = \"1MiB\"\n"
+    );
+    fs::write(daemon.path("boot.toml"), text).unwrap();
+    good(&daemon, "apply @boot.toml");
+    let told = good(&daemon, "qemu-args old1");
+    for line in [
+        "-device vhost-user-scsi-pci,id=disk0,chardev=sp-disk0,num_queues=1,bootindex=1",
+        "-device {\"driver\":\"vfio-user-pci\",\"id\":\"nic0\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/a\\u0020b\\u002a/old1.nic0.sock\"},\"bootindex\":2}",
+        "-device vhost-user-blk-pci,id=disk1,chardev=sp-disk1,num-queues=1,bootindex=3",
+        "-device virtio-net-pci,id=nic1,netdev=net-nic1,mac=52:54:00:00:00:09,bootindex=4",
+    ] {
+        assert!(told.lines().any(|there| there == line), "{line} in {told}");
+    }
+    let xml = good(&daemon, "libvirt-xml old1");
+    for line in ["      <boot order='3'/>", "      <boot order='4'/>"] {
+        assert!(xml.lines().any(|there| there == line), "{line} in {xml}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a person reads who wrote something wrong.
 
-use standpipe_control::site::{self, Mac, Naa, Size, SlotId};
+use standpipe_control::site::{self, Mac, Model, Naa, Size, SlotId};
+use standpipe_control::step::{Device, SlotSpec};
 
 const GOOD: &str = r#"
 [server]
@@ -79,7 +80,7 @@ fn every_mistake_is_explained() {
             "model = \"virtio-blck\"",
             "error: unknown model `virtio-blck`
   where: site.toml:26:9
-  hint: did you mean `virtio-blk`? (models are virtio-scsi, virtio-blk, virtio-net)",
+  hint: did you mean `virtio-blk`? (models are virtio-scsi, virtio-blk, virtio-net, pvscsi, e1000, e1000-82545em, e1000e, vlance, vmxnet3)",
         ),
         (
             "model = \"virtio-blk\"\n",
@@ -213,6 +214,127 @@ error: `native` is of use only with `trunk`
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// Emulated models take the keys of the virtio model in whose place they stand, and no others.
+#[test]
+fn keys_of_emulated_models_are_checked() {
+    const EMULATED: &str = r#"
+[disk.a]
+null = true
+size = "1MiB"
+[disk.b]
+null = true
+size = "1MiB"
+[network.lan]
+[vm.old1.disk0]
+model = "pvscsi"
+volumes = { 0 = "a", 63 = "b" }
+path = "non-optimized"
+rom = "/rom/pvscsi.rom"
+boot_index = 1
+[vm.old1.nic0]
+model = "MODEL"
+network = "lan"
+vlan = 10
+mac = "00:50:56:00:00:01"
+rom = "/rom/nic.rom"
+boot_index = 2
+"#;
+    for model in ["e1000", "e1000-82545em", "e1000e", "vlance", "vmxnet3"] {
+        let text = EMULATED.replace("MODEL", model);
+        let site = site::parse("site.toml", &text).unwrap();
+        let id: SlotId = "old1.nic0".parse().unwrap();
+        let Some(Device::Nic { rom: Some(rom), .. }) = site.slot_spec(&id).map(|spec| spec.device) else {
+            panic!("{model} is no nic")
+        };
+        assert_eq!(rom, std::path::Path::new("/rom/nic.rom"));
+        let model = site.slot(&id).unwrap().model;
+        let json = serde_json::to_string(&model).unwrap();
+        assert_eq!(json, format!("\"{model}\""));
+        assert_eq!(site.slot_spec(&id).unwrap().device.model(), model);
+        let json = serde_json::to_string(&site.slot_spec(&id).unwrap()).unwrap();
+        assert_eq!(serde_json::from_str::<SlotSpec>(&json).unwrap(), site.slot_spec(&id).unwrap());
+    }
+    for model in Model::ALL {
+        assert_eq!(serde_json::to_string(&model).unwrap(), format!("\"{}\"", model.name()));
+    }
+
+    let vmxnet3 = EMULATED.replace("MODEL", "vmxnet3");
+    assert!(site::parse("", &vmxnet3.replace("vlan = 10", "vlan = 10\nqueues = 8")).is_ok());
+    let cases = [
+        (
+            vmxnet3.replace("vlan = 10", "vlan = 10\nqueues = 9"),
+            "error: 9 queues are out of range for a vmxnet3
+  where: site.toml:19:1 (vm.old1.nic0.queues)
+  hint: write 1 to 8; one per vCPU is plenty",
+        ),
+        (
+            EMULATED.replace("MODEL", "vlance").replace("vlan = 10", "vlan = 10\nqueues = 2"),
+            "error: the queues of a vlance cannot be chosen
+  where: site.toml:19:1 (vm.old1.nic0.queues)
+  hint: leave `queues` out",
+        ),
+        (
+            EMULATED.replace("MODEL", "e1000").replace("network = \"lan\"\n", ""),
+            "error: slot old1.nic0 has no network
+  where: site.toml:15:10 (vm.old1.nic0)
+  hint: add `network = \"NAME\"`",
+        ),
+        (
+            EMULATED
+                .replace("MODEL", "e1000")
+                .replace("network = \"lan\"", "network = \"lan\"\nvolumes = []"),
+            "error: `volumes` is not for an e1000
+  where: site.toml:18:1 (vm.old1.nic0.volumes)
+  hint: it takes `network`, `mac`, `vlan`, `trunk` and `native`",
+        ),
+        (
+            EMULATED.replace("MODEL", "virtio-net"),
+            "error: `rom` is not for a virtio-net
+  where: site.toml:20:1 (vm.old1.nic0.rom)
+  hint: QEMU itself gives its own devices their ROM: use its `romfile`",
+        ),
+        (
+            vmxnet3.replace("/rom/nic.rom", "nic.rom"),
+            "error: `nic.rom` is not an absolute path
+  where: site.toml:20:1 (vm.old1.nic0.rom)
+  hint: the daemon has no current directory: write the whole path from `/`, without `..`",
+        ),
+        (
+            vmxnet3.replace("63 = \"b\"", "64 = \"b\""),
+            "error: a pvscsi has no place for number 64
+  where: site.toml:11:1 (vm.old1.disk0.volumes)
+  hint: write 0 to 63, and add another slot for more volumes",
+        ),
+        (
+            vmxnet3.replace("path = \"non-optimized\"", "network = \"lan\""),
+            "error: `network` is not for a pvscsi
+  where: site.toml:12:1 (vm.old1.disk0.network)
+  hint: write `volumes = [\"NAME\"]`",
+        ),
+        (
+            vmxnet3.replace("boot_index = 2", "boot_index = 1"),
+            "error: slots `disk0` and `nic0` have the same place 1 in the boot order
+  where: site.toml:21:1 (vm.old1.nic0.boot_index)
+  hint: QEMU refuses that: give each its own, or leave `boot_index` out of one",
+        ),
+        (
+            vmxnet3.replace("boot_index = 2", "boot_index = 0"),
+            "error: the boot order begins with 1
+  where: site.toml:21:1 (vm.old1.nic0.boot_index)
+  hint: write 1 for what is tried first",
+        ),
+        (
+            vmxnet3.replace("[vm.old1.nic0]", "[vm.old1.disk1]"),
+            "error: a vmxnet3 cannot be in a slot named `disk1`
+  where: site.toml:15:10 (vm.old1.disk1)
+  hint: name it nic0, nic1, …",
+        ),
+    ];
+    for (text, said) in cases {
+        assert_eq!(problems(&text), said);
+    }
 }
 
 #[test]

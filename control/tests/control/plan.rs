@@ -3,7 +3,8 @@
 use crate::engine::{FakeEngine, World};
 use proptest::prelude::*;
 use standpipe_control::site::{
-    Luns, Mac, Model, Naa, Network, PathState, Portal, Site, Size, Slot, Store, Target, Uplink, Vm, Volume,
+    Luns, Mac, Model, Naa, Network, PathState, Portal, Site, Size, Slot, SlotId, Store, Target, Uplink, Vm,
+    Volume,
 };
 use standpipe_control::{Controller, Kind, plan, store};
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 const VOLUMES: [&str; 4] = ["a", "b", "c", "d"];
 const NETWORKS: [&str; 3] = ["lan", "wan", "san"];
+const NICS: [Model; 3] = [Model::VirtioNet, Model::Vmxnet3, Model::E1000e];
 
 /// What one object of a site may be; `None` leaves it out.
 #[derive(Debug, Clone)]
@@ -145,15 +147,17 @@ fn site(draw: &Draw, more_blocks: u64) -> Site {
         }
     }
     for (owner, luns) in scsi {
-        let mut slot = Slot::new(Model::VirtioScsi);
-        slot.queues = draw.queues;
+        let mut slot = Slot::new(if owner == 1 { Model::Pvscsi } else { Model::VirtioScsi });
+        if slot.model == Model::VirtioScsi {
+            slot.queues = draw.queues;
+        }
         slot.volumes = Some(luns);
         slots.push((vm(owner), "disk0".to_owned(), slot));
     }
     for (index, (network, vlan, mac)) in draw.nics.iter().enumerate() {
         let name = NETWORKS.get(usize::from(*network)).copied().unwrap_or("none");
         if site.network.contains_key(name) {
-            let mut slot = Slot::new(Model::VirtioNet);
+            let mut slot = Slot::new(NICS[usize::from(*mac) % NICS.len()]);
             slot.network = Some(name.to_owned());
             slot.vlan = Some(*vlan);
             slot.mac = Some(Mac([2, 0, 0, 0, *mac, index as u8]));
@@ -352,4 +356,43 @@ fn hot_plug_is_a_step_of_its_own() {
     slot.volumes = Some(Luns(BTreeMap::from([(2, "b".to_owned())])));
     let texts: Vec<String> = plan(&before, &after).unwrap().iter().map(ToString::to_string).collect();
     assert_eq!(texts, ["detach LUN 0 of web1.disk0", "attach volume b to web1.disk0 as LUN 2"]);
+
+    // The same with the other SCSI controller; another model is another device.
+    for site in [&mut before, &mut after] {
+        site.slot_mut(&"web1.disk0".parse().unwrap()).unwrap().model = Model::Pvscsi;
+    }
+    let texts: Vec<String> = plan(&before, &after).unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["detach LUN 0 of web1.disk0", "attach volume b to web1.disk0 as LUN 2"]);
+    after.slot_mut(&"web1.disk0".parse().unwrap()).unwrap().model = Model::VirtioScsi;
+    let texts: Vec<String> = plan(&before, &after).unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["remove slot web1.disk0", "add slot web1.disk0"]);
+}
+
+/// The port of an emulated nic changes as that of a virtio-net; what the guest has been told does not.
+#[test]
+fn an_emulated_nic_moves_while_it_runs() {
+    let id: SlotId = "web1.nic0".parse().unwrap();
+    let mut before = Site::default();
+    for network in ["lan", "wan"] {
+        before.network.insert(network.to_owned(), Network::default());
+    }
+    let mut slot = Slot::new(Model::Vmxnet3);
+    slot.network = Some("lan".to_owned());
+    before.vm.insert(
+        "web1".to_owned(),
+        Vm { slots: BTreeMap::from([("nic0".to_owned(), slot)]), ..Vm::default() },
+    );
+    let steps = |change: &dyn Fn(&mut Slot)| -> Vec<String> {
+        let mut after = before.clone();
+        change(after.slot_mut(&id).unwrap());
+        plan(&before, &after).unwrap().iter().map(ToString::to_string).collect()
+    };
+    let anew = ["remove slot web1.nic0", "add slot web1.nic0"];
+    assert_eq!(steps(&|slot| slot.vlan = Some(7)), ["change slot web1.nic0"]);
+    assert_eq!(steps(&|slot| slot.network = Some("wan".to_owned())), ["change slot web1.nic0"]);
+    assert_eq!(steps(&|slot| slot.boot_index = Some(1)), [""; 0]);
+    assert_eq!(steps(&|slot| slot.mac = Some(Mac([2, 0, 0, 0, 0, 1]))), anew);
+    assert_eq!(steps(&|slot| slot.queues = 2), anew);
+    assert_eq!(steps(&|slot| slot.rom = Some("/rom".into())), anew);
+    assert_eq!(steps(&|slot| slot.model = Model::E1000e), anew);
 }
