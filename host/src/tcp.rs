@@ -69,6 +69,15 @@ impl Listener {
         self.0.local_addr()
     }
 
+    /// Listens no more, whoever has duplicates of the descriptor: the address is free at once.
+    pub fn end(&self) -> io::Result<()> {
+        // SAFETY: no pointers are passed, and the descriptor is open as long as `self` is there.
+        match unsafe { libc::shutdown(self.0.as_raw_fd(), libc::SHUT_RDWR) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// The next connection; `None` if there is none now.
     pub fn accept(&self) -> io::Result<Option<(Stream, SocketAddr)>> {
         loop {

@@ -447,6 +447,20 @@ fn two_portals_are_two_ports_of_one_unit() {
     let bytes = noise(9, 65536);
     assert!(write(&mut a, 128, &bytes).is_good());
     assert!(read(&mut b, 128, bytes.len()) == bytes);
+    // VPD page 83h: a relative target port identifier (association 1, type 4) of each.
+    let port = |session: &mut Initiator| {
+        let page = session.command(0, &[0x12, 1, 0x83, 4, 0, 0], Data::In(1024)).unwrap().data;
+        let mut at = 4;
+        while at + 4 <= page.len() {
+            if page[at + 1] & 0x3f == 0x14 {
+                return u16::from_be_bytes([page[at + 6], page[at + 7]]);
+            }
+            at += 4 + usize::from(page[at + 3]);
+        }
+        panic!("no relative port in {page:02x?}");
+    };
+    let (first, second) = (port(&mut a), port(&mut b));
+    assert!(first != 0 && second != 0 && first != second, "{first} {second}");
     // RESERVE by one holds the other off: RESERVATION CONFLICT.
     assert!(a.command(0, &[0x16, 0, 0, 0, 0, 0], Data::None).unwrap().is_good());
     assert_eq!(b.command(0, &[0; 6], Data::None).unwrap().status, 0x18);

@@ -14,4 +14,5 @@ mod hostile;
 mod iscsi;
 mod kept;
 mod quarantine;
+mod siege;
 mod truncated;

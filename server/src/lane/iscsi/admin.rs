@@ -194,7 +194,7 @@ impl Lane {
     pub fn remove_portal(&mut self, name: &str) {
         let Some(index) = self.iscsi.find_portal(name) else { return };
         if let Some(portal) = self.iscsi.portals[index as usize].take() {
-            drop(portal.release(&self.wait));
+            portal.end(&self.wait);
             self.vault.forget(&listener_name(name));
         }
         self.end_sessions(|session| session.portal == name);

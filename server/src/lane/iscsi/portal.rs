@@ -89,7 +89,13 @@ impl Portal {
         Ok(portal)
     }
 
-    /// Takes it out of the wait, for good or because another lane goes on with it.
+    /// Nobody connects here any more. The keeper has the listener too, for a moment longer.
+    pub fn end(self, wait: &Wait) {
+        let _ = self.listener.end();
+        let _ = wait.delete(self.listener.as_fd());
+    }
+
+    /// Takes it out of the wait, because another lane goes on with it.
     pub fn release(self, wait: &Wait) -> Option<OwnedFd> {
         let _ = wait.delete(self.listener.as_fd());
         self.listener.as_fd().try_clone_to_owned().ok()
