@@ -88,20 +88,29 @@ impl Adapter {
         self.in_flight.taken().wrapping_sub(self.control.taken_from) as u32
     }
 
-    /// Requests that the driver posted and that were not taken, as far as orders let them.
-    fn ahead(&self) -> u32 {
+    /// Requests that the driver posted and that were not taken. An index that is further ahead than
+    /// the ring is long says nothing.
+    pub(crate) fn posted(&self) -> u32 {
         let Some(rings) = &self.rings else { return 0 };
-        let ahead = rings.load(state::REQ_PROD).wrapping_sub(self.consumer());
-        if ahead > rings.requests.entries() {
-            return 0;
-        }
+        let posted = rings.load(state::REQ_PROD).wrapping_sub(self.consumer());
+        if posted > rings.requests.entries() { 0 } else { posted }
+    }
+
+    /// Those of them that come before the next order.
+    fn ahead(&self) -> u32 {
+        let posted = self.posted();
         match self.control.orders.front() {
             Some(order) => {
                 let before = order.after.saturating_sub(self.in_flight.taken());
-                ahead.min(u32::try_from(before).unwrap_or(u32::MAX))
+                posted.min(u32::try_from(before).unwrap_or(u32::MAX))
             }
-            None => ahead,
+            None => posted,
         }
+    }
+
+    /// The turn of an order has come: what was posted before it is taken, or taken back.
+    pub(crate) fn is_due(&self, order: &Order) -> bool {
+        order.after <= self.in_flight.taken() || self.posted() == 0
     }
 
     /// There is a request to take, or an order.
@@ -109,7 +118,7 @@ impl Adapter {
     pub fn has_work(&self) -> bool {
         !self.in_flight.resumed.is_empty()
             || (self.ahead() != 0 && !self.in_flight.is_full())
-            || self.control.orders.front().is_some_and(|order| order.after <= self.in_flight.taken())
+            || self.control.orders.front().is_some_and(|order| self.is_due(order))
     }
 
     /// An abort or a reset is not through: its order waits, or commands that it ends are still
@@ -165,7 +174,10 @@ impl Adapter {
         into.id = name(serial, slot);
         into.resumed = resumed;
         match descriptor.parse(memory, &mut self.hint, into) {
-            Ok(()) => Taken::Command,
+            Ok(()) => {
+                self.in_flight.set_offered(slot, into.offered);
+                Taken::Command
+            }
             Err((fault, host_status)) => {
                 self.counters.fault(fault);
                 count(&mut self.counters.refused);
@@ -230,13 +242,12 @@ impl Adapter {
                     }
                     self.in_flight.set_stage(slot, Stage::Orphan);
                 }
-                Stage::Resumed | Stage::Ended => {
-                    if known.stage == Stage::Resumed && known.fate != Fate::None {
-                        self.condemned = self.condemned.saturating_sub(1);
-                    }
+                Stage::Resumed => {
                     count(&mut self.counters.ended_by_reset);
                     self.in_flight.release(slot);
                 }
+                // It is counted as what it was going to say.
+                Stage::Ended => self.in_flight.release(slot),
             }
         }
         self.control.rings = None;

@@ -173,15 +173,7 @@ impl Adapter {
         if self.control.orders.len() >= ORDERS_MAX {
             return self.fail(Fault::TooManyOrders);
         }
-        let taken = self.in_flight.taken();
-        let after = match &self.rings {
-            Some(rings) => {
-                let ahead = rings.load(state::REQ_PROD).wrapping_sub(self.consumer());
-                let ahead = if ahead > rings.requests.entries() { 0 } else { ahead };
-                taken.saturating_add(u64::from(ahead))
-            }
-            None => taken,
-        };
+        let after = self.in_flight.taken().saturating_add(u64::from(self.posted()));
         self.control.orders.push_back(Order { task, after });
         command::SUCCEEDED
     }
@@ -190,7 +182,7 @@ impl Adapter {
     /// What it ends is noted in the hot state, so that a successor does not run it.
     pub fn take_task_management(&mut self, memory: &Memory) -> Option<Management> {
         while let Some(order) = self.control.orders.front().copied() {
-            if order.after > self.in_flight.taken() {
+            if !self.is_due(&order) {
                 return None;
             }
             let found = match order.task {
@@ -200,10 +192,12 @@ impl Adapter {
                     });
                     id.map(|id| Management::Abort { id })
                 }
-                Task::ResetDevice { target, lun } => {
-                    self.condemn(memory, Fate::Reset, |slot| slot.target == target && slot.lun == lun);
-                    Place::decode(target, lun).map(|place| Management::ResetDevice { place })
-                }
+                Task::ResetDevice { target, lun } => Place::decode(target, lun).map(|place| {
+                    self.condemn(memory, Fate::Reset, |slot| {
+                        Place::decode(slot.target, slot.lun) == Some(place)
+                    });
+                    Management::ResetDevice { place }
+                }),
                 Task::ResetBus => {
                     self.condemn(memory, Fate::Reset, |_| true);
                     Some(Management::ResetBus)

@@ -157,7 +157,12 @@ impl Function for Adapter {
     fn restore(&mut self, bytes: &[u8]) {
         let (taken, published) = (self.in_flight.taken(), self.in_flight.published());
         let messages = self.in_flight.messages();
-        let control = Control::decode(bytes);
+        // Counts that are ahead of the hot state are not of it.
+        let control = Control::decode(bytes).filter(|control| {
+            control.taken_from <= taken
+                && control.published_from <= published
+                && control.messages_from <= messages
+        });
         self.control = control.unwrap_or_else(|| Control::new(taken, published, messages));
         // Messages that went out after the state was kept.
         while self.control.next_message < messages && self.control.waiting.pop_front().is_some() {

@@ -167,6 +167,12 @@ impl InFlight {
         }
     }
 
+    pub fn set_offered(&mut self, slot: u16, offered: u64) {
+        if let Some(slot) = self.slots.get_mut(usize::from(slot)) {
+            slot.offered = offered;
+        }
+    }
+
     /// A command will be ended by somebody's order; a successor is to know.
     pub fn condemn(&mut self, slot: u16, fate: Fate) {
         let number = match fate {
@@ -253,12 +259,5 @@ impl InFlight {
         self.hot.read_bytes(entry(slot), &mut bytes);
         let descriptor = Descriptor::decode(&bytes);
         (bytes, descriptor)
-    }
-
-    /// Slots in use, in no order.
-    pub fn in_use(&self) -> impl Iterator<Item = (u16, &Slot)> {
-        // At most COMMANDS_MAX.
-        let all = self.slots.iter().enumerate().map(|(number, slot)| (number as u16, slot));
-        all.filter(|(_, slot)| slot.stage != Stage::Free)
     }
 }

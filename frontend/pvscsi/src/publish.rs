@@ -1,5 +1,6 @@
 //! The other half: completions and messages.
 
+use core::sync::atomic::{Ordering, fence};
 use core::time::Duration;
 
 use guest_memory::Memory;
@@ -96,7 +97,8 @@ impl Adapter {
         self.staged.push_back(Staged { slot, bytes });
     }
 
-    /// Makes what is ready visible, as far as the driver made room, and raises the causes.
+    /// Makes what is ready visible, as far as the driver made room, and raises the causes. Due after
+    /// `complete`, `post_message`, [`Taken::Ended`](crate::Taken) and a change of the memory map.
     pub fn publish(&mut self, now: Instant, memory: &Memory) {
         if !self.staged.is_empty() {
             self.publish_completions(memory);
@@ -105,7 +107,10 @@ impl Adapter {
             self.publish_messages(memory);
         }
         let waits = self.rings.is_some() && !(self.staged.is_empty() && self.control.waiting.is_empty());
-        self.retry = waits.then(|| now.after(RETRY));
+        self.retry = match waits {
+            true => Some(now.after(RETRY)),
+            false => self.retry.filter(|retry| *retry > now),
+        };
     }
 
     fn publish_completions(&mut self, memory: &Memory) {
@@ -201,6 +206,8 @@ impl Adapter {
     pub fn want_kicks(&mut self, now: Instant, memory: &Memory) {
         // A driver kicks if that many requests are not taken: one.
         self.set_threshold(memory, 1);
+        // The caller's look at the producer index may not come before this store.
+        fence(Ordering::SeqCst);
         if self.control.threshold && self.rings.is_some() {
             let soon = now.after(SETTLE);
             self.retry = Some(self.retry.map_or(soon, |retry| retry.min(soon)));
