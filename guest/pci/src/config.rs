@@ -276,7 +276,8 @@ impl Config {
     pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Change {
         let before = self.clone();
         let len = HELD_BYTES.saturating_sub(offset).min(bytes.len());
-        for (at, &byte) in (offset..).zip(&bytes[..len]) {
+        for (index, &byte) in bytes[..len].iter().enumerate() {
+            let at = offset + index;
             let writable = self.writable[at];
             let kept = self.bytes[at] & !writable & !(byte & self.clearing[at]);
             self.bytes[at] = kept | byte & writable;

@@ -52,3 +52,23 @@ pub struct Layout {
     /// Each with its place in the configuration space.
     pub caps: &'static [(u8, Cap)],
 }
+
+impl Layout {
+    /// Messages that MSI asks for; 0 without it.
+    pub fn msi_vectors(&self) -> u32 {
+        let vectors = self.caps.iter().map(|(_, cap)| match cap {
+            Cap::Msi { vectors, .. } => u32::from(*vectors),
+            _ => 0,
+        });
+        vectors.max().unwrap_or(0)
+    }
+
+    /// Entries of the MSI-X table; 0 without it.
+    pub fn msix_vectors(&self) -> u32 {
+        let vectors = self.caps.iter().map(|(_, cap)| match cap {
+            Cap::MsiX { vectors, .. } => u32::from(*vectors),
+            _ => 0,
+        });
+        vectors.max().unwrap_or(0)
+    }
+}

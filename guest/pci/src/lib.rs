@@ -13,7 +13,9 @@ mod config;
 mod function;
 mod layout;
 mod registers;
+mod rom;
 
 pub use config::{Change, Config, PowerState};
 pub use function::{Function, Interrupts, IrqMode, STATE_MAX};
 pub use layout::{Bar, Cap, Layout};
+pub use rom::{Image, RomError, check_rom, read_rom, rom_images};
