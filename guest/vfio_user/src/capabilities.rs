@@ -226,3 +226,61 @@ impl<'a> Parser<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn known_and_unknown_members() {
+        let text = br#" { "a" : [1, {"capabilities": 3}, "\"}"], "capabilities" :
+            {"max_msg_fds":8, "twin_socket": {"supported": true, "max_msg_fds": 9}, "x": -1.5e3,
+             "write_multiple": false} } "#;
+        let found = Capabilities::parse(text).unwrap();
+        let want = Capabilities { max_msg_fds: Some(8), write_multiple: Some(false), ..Default::default() };
+        assert_eq!(found, want);
+        assert_eq!(answer(&found, true), "{\"capabilities\":{\"max_msg_fds\":16}}");
+        assert_eq!(Capabilities::parse(b"{}"), Some(Capabilities::default()));
+        assert_eq!(answer(&Capabilities::default(), true), "{\"capabilities\":{}}");
+    }
+
+    #[test]
+    fn what_is_refused() {
+        for text in [
+            "",
+            "1",
+            "[]",
+            "{",
+            "{}{}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{\"a\":\"\\",
+            "{a:1}",
+            "{\"a\":+1}",
+            "{\"a\":truE}",
+            "{\"capabilities\":1}",
+            "{\"capabilities\":{\"max_msg_fds\":\"1\"}}",
+            "{\"capabilities\":{\"max_msg_fds\":-1}}",
+            "{\"capabilities\":{\"write_multiple\":1}}",
+            "{\"capabilities\":{\"migration\":true}}",
+            "{\"capabilities\":{\"pgsizes\":99999999999999999999}}",
+        ] {
+            assert_eq!(Capabilities::parse(text.as_bytes()), None, "{text}");
+        }
+        let deep = [[b'['; 5000], [b']'; 5000]].concat();
+        assert_eq!(Capabilities::parse(&[b"{\"a\":", &deep[..], b"}"].concat()), None);
+        let deep = [&b"{\"a\":"[..], &[b'['; 20], &[b']'; 20], b"}"].concat();
+        assert_eq!(Capabilities::parse(&deep), None);
+        assert_eq!(Capabilities::parse(&[b' '; 5000]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_may_come(text in "[{}\\[\\]\",:a-c0-9\\\\ tru-]{0,60}", garbage in prop::collection::vec(any::<u8>(), 0..40)) {
+            let _ = Capabilities::parse(text.as_bytes());
+            let _ = Capabilities::parse(&garbage);
+        }
+    }
+}

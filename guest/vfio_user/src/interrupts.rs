@@ -45,6 +45,10 @@ impl Session {
         if flags & !(DATA | ACTION) != 0 || !data.is_power_of_two() || !action.is_power_of_two() {
             return Err(Fault::BadIrqSet);
         }
+        // Errors and requests are told, not masked.
+        if index >= IRQ_ERR && action != IRQ_SET_ACTION_TRIGGER {
+            return Err(Fault::BadIrqSet);
+        }
         if start > known || count > known - start {
             return Err(Fault::NoSuchIrq);
         }
@@ -159,7 +163,7 @@ impl Session {
     }
 
     /// Vectors of MSI or MSI-X (or ERR, REQ) that a device asks for: gives those that are to be
-    /// signalled now; the masked ones wait.
+    /// signalled now; the masked ones wait in the state, which is then to be saved.
     pub fn signal(&mut self, index: u32, vectors: u32) -> u32 {
         let assigned = self.assigned(index);
         let Some(irq) = self.state.irqs.get_mut(index as usize) else { return 0 };

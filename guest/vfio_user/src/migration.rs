@@ -154,8 +154,11 @@ impl Session {
             (FEATURE_MIG_DEVICE_STATE, _) => self.set_migration(header, payload, reply),
             (FEATURE_DMA_LOGGING_START, _) => self.start_log(header, payload, reply),
             (FEATURE_DMA_LOGGING_STOP, _) => {
-                self.state.log.take().ok_or(Fault::BadLog)?;
+                if self.state.log.is_none() {
+                    return Err(Fault::BadLog);
+                }
                 let outcome = echo(header, payload, reply)?;
+                self.state.log = None;
                 Ok(Outcome { effect: Effect::LogStop, changed: true, ..outcome })
             }
             _ => self.report_log(header, argsz, flags, data, reply),
@@ -270,12 +273,12 @@ impl Session {
         if !header.wants_reply() {
             return Err(Fault::PostedRead);
         }
+        at_least(argsz, 8)?;
         // Less than was asked for means that there is no more: so a piece is never made shorter
         // than it has to be, and what is asked for has to fit.
         if size as usize > REPLY_MAX - HEADER_LEN - 8 && self.left() > REPLY_MAX - HEADER_LEN - 8 {
             return Err(Fault::TooMuchData);
         }
-        at_least(argsz, 8)?;
         let count = (size as usize).min(self.left());
         let from = self.state.saved_read as usize;
         put_reply(reply, header, 8 + count);

@@ -285,9 +285,6 @@ impl Session {
         if self.state.client.is_none() != (header.command == VERSION) {
             return Err(Fault::OutOfOrder);
         }
-        if fds != 0 && !matches!(header.command, DMA_MAP | DEVICE_SET_IRQS) {
-            return Err(Fault::ExtraDescriptors);
-        }
         match header.command {
             VERSION => self.version(device, header, payload, reply),
             DMA_MAP => self.map(header, payload, fds, reply),
@@ -402,18 +399,20 @@ fn region_info<'a>(
     }
     let mut needed = 32;
     if !areas.is_empty() {
-        flags |= REGION_FLAG_MMAP | REGION_FLAG_CAPS;
+        flags |= REGION_FLAG_MMAP;
         needed += 16 + 16 * areas.len() as u32;
     }
     // What does not fit is left out, and `argsz` says how much room it wants: the client asks again.
     let whole = argsz >= needed;
+    let with_areas = whole && !areas.is_empty();
+    flags |= if with_areas { REGION_FLAG_CAPS } else { 0 };
     put_reply(reply, header, if whole { needed as usize } else { 32 });
-    for field in [needed, flags, index, if areas.is_empty() { 0 } else { 32 }] {
+    for field in [needed, flags, index, if with_areas { 32 } else { 0 }] {
         reply.extend(field.to_le_bytes());
     }
     reply.extend(region.size.to_le_bytes());
     reply.extend(region.file_offset.to_le_bytes());
-    if areas.is_empty() || !whole {
+    if !with_areas {
         return Ok(Outcome::of(Effect::Nothing));
     }
     reply.extend(REGION_CAP_SPARSE_MMAP.to_le_bytes());

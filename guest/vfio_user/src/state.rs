@@ -257,4 +257,76 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn sample() -> State {
+        let mut state = State { generation: 77, discard: 5, ..State::default() };
+        state.client = Some(ClientState {
+            minor: 1,
+            max_msg_fds: 16,
+            max_data_xfer_size: 1 << 20,
+            write_multiple: true,
+        });
+        state.maps.push(MapState { address: 0x1000, size: 0x1000, offset: 1 << 33, fd: 3, flags: 3 });
+        state.maps.push(MapState { address: 0x2000, size: 0x1000, offset: 0, fd: 0, flags: 1 });
+        state.irqs[2].triggers[31] = 4;
+        state.irqs[0].unmask_event = 5;
+        state.irqs[2].masked = 2;
+        state.irqs[2].pending = 2;
+        state.migration = MigrationState::Resuming;
+        (state.saved_len, state.saved_read) = (10, 9);
+        state.incoming = alloc::vec![1, 2, 3];
+        state.log = Some(LogState { page_size: 4096, ranges: alloc::vec![(0, 1), (2, 3)] });
+        state
+    }
+
+    #[test]
+    fn a_state_survives_its_encoding() {
+        let state = sample();
+        let bytes = state.encode();
+        assert_eq!(State::decode(&bytes), Ok(state.clone()));
+        assert_eq!(state.generations().collect::<Vec<_>>(), [3, 5, 4]);
+        for cut in 0..bytes.len() {
+            assert!(State::decode(&bytes[..cut]).is_err());
+        }
+        assert_eq!(State::decode(&[&bytes[..], &[0]].concat()), Err(StateError::Long));
+        const { assert!(State::ENCODED_MAX <= 64 << 10) };
+    }
+
+    #[test]
+    fn the_longest_state() {
+        let mut state = sample();
+        state.maps = (0..512).map(|at| MapState { address: at, size: 1, ..MapState::default() }).collect();
+        state.incoming = alloc::vec![7; INCOMING_MAX];
+        state.log = Some(LogState { page_size: 1, ranges: alloc::vec![(1, 1); LOG_RANGES_MAX] });
+        let bytes = state.encode();
+        assert!(bytes.len() <= State::ENCODED_MAX);
+        assert_eq!(State::decode(&bytes), Ok(state));
+    }
+
+    /// Typed by hand from the layout above, so that yesterday's bytes stay readable.
+    #[test]
+    fn version_1_bytes() {
+        let mut bytes = alloc::vec![1, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
+        bytes.extend([0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 16, 0, 1, 0, 0, 0]);
+        bytes.extend([1, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0]);
+        bytes.extend([7, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 3, 0, 0, 0]);
+        bytes.extend([0; 5 * 36 * 4]);
+        bytes.extend([2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let state = State::decode(&bytes).unwrap();
+        assert_eq!(state.generation, 9);
+        assert_eq!(state.client.map(|client| (client.max_msg_fds, client.write_multiple)), Some((8, true)));
+        let map = MapState { address: 0x1000, size: 0x2000, offset: 7, fd: 6, flags: 3 };
+        assert_eq!((state.maps, state.migration), (alloc::vec![map], MigrationState::Running));
+    }
+
+    #[test]
+    fn what_cannot_be_a_state() {
+        assert_eq!(State::decode(&[2, 0, 0, 0]), Err(StateError::Version(2)));
+        let mut state = sample();
+        state.maps.swap(0, 1);
+        assert_eq!(State::decode(&state.encode()), Err(StateError::Value));
+        state.maps.clear();
+        state.saved_read = 11;
+        assert_eq!(State::decode(&state.encode()), Err(StateError::Value));
+    }
 }
