@@ -346,3 +346,6 @@ fn put_feature<'a>(header: &Header, argsz: u32, flags: u32, data: &[u8], reply: 
     }
     Outcome::of(Effect::Nothing)
 }
+
+#[cfg(test)]
+mod tests;
