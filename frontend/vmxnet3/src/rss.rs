@@ -238,7 +238,7 @@ mod tests {
     fn published_hashes_come_out() {
         let all = rss(0xf, fields::ALL);
         let steer = |rss: &Rss, frame: &[u8]| rss.steer(frame, &of_frame(frame), 4);
-        assert_eq!(steer(&all, &v4(6)), (2, Type::TcpIpv4, 0x51cc_c178));
+        assert_eq!(steer(&all, &v4(6)), (0, Type::TcpIpv4, 0x51cc_c178));
         assert_eq!(steer(&all, &v4(17)).1, Type::UdpIpv4);
         assert_eq!(steer(&all, &v4(1)), (2, Type::Ipv4, 0x323e_8fc2));
         let default = rss(0xf, fields::DEFAULT);
