@@ -19,8 +19,8 @@ const USAGE: &str = "usage:
                           each processor, two at most. Tests whose figures are times run by themselves.
       --against qemu      QEMU's own devices instead of Standpipe: checks the tests themselves
   standpipe-guests run [--against qemu] COMMAND  boot a guest with two disks and a NIC, run a shell command in it
-  standpipe-guests torture --model virtio-scsi|virtio-blk|virtio-net|all --kills N
-                                                 kill the worker under verified load
+  standpipe-guests torture --model MODEL|all|emulated --kills N
+                                                 kill the worker under verified load; all are the virtio models
   standpipe-guests iscsi-suite [--long] [SUITE...]
                                                  libiscsi's conformance suite on our iSCSI target, without a guest
       --long              all of it on disks of 512e and 4Kn, too
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["list"] => {
-            for case in cases::ALL {
+            for case in cases::ALL.iter().chain(cases::ASKED) {
                 println!("{:18} {}", case.name, case.about);
             }
             Ok(true)
@@ -159,16 +159,19 @@ fn run(command: &str, against: Against) -> Result<bool> {
 }
 
 fn torture_command(words: &[&str]) -> Result<bool> {
-    let (mut models, mut kills) = (Model::ALL.to_vec(), 200u32);
+    let (mut models, mut kills) = (Model::VIRTIO.to_vec(), 200u32);
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let value = words.next().copied().unwrap_or("");
         match *word {
-            "--model" if value == "all" => models = Model::ALL.to_vec(),
+            "--model" if value == "all" => models = Model::VIRTIO.to_vec(),
+            "--model" if value == "emulated" => models = Model::EMULATED.to_vec(),
             "--model" => {
-                let model = Model::ALL.into_iter().find(|model| model.name() == value);
+                let mut known = Model::VIRTIO.into_iter().chain(Model::EMULATED);
+                let model = known.clone().find(|model| model.name() == value);
                 models = vec![model.ok_or_else(|| {
-                    Failure::new("--model takes virtio-scsi, virtio-blk, virtio-net or all")
+                    let names: Vec<&str> = known.by_ref().map(Model::name).collect();
+                    Failure::new(format!("--model takes {}, all or emulated", names.join(", ")))
                 })?];
             }
             "--kills" => kills = value.parse().map_err(|_| Failure::new("--kills takes a number"))?,

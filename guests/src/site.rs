@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 pub enum DiskModel {
     Scsi,
     Blk,
+    Pvscsi,
 }
 
 impl DiskModel {
@@ -15,30 +16,73 @@ impl DiskModel {
         match self {
             DiskModel::Scsi => "virtio-scsi",
             DiskModel::Blk => "virtio-blk",
+            DiskModel::Pvscsi => "pvscsi",
         }
     }
 
     /// The guest's name of the first disk of this model.
     pub fn device(self) -> &'static str {
         match self {
-            DiskModel::Scsi => "/dev/sda",
+            DiskModel::Scsi | DiskModel::Pvscsi => "/dev/sda",
             DiskModel::Blk => "/dev/vda",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NicModel {
+    Virtio,
+    E1000,
+    E1000Em,
+    E1000e,
+    Vlance,
+    Vmxnet3,
+}
+
+impl NicModel {
+    pub fn name(self) -> &'static str {
+        match self {
+            NicModel::Virtio => "virtio-net",
+            NicModel::E1000 => "e1000",
+            NicModel::E1000Em => "e1000-82545em",
+            NicModel::E1000e => "e1000e",
+            NicModel::Vlance => "vlance",
+            NicModel::Vmxnet3 => "vmxnet3",
+        }
+    }
+
+    /// QEMU's own device.
+    pub fn qemu(self) -> &'static str {
+        match self {
+            NicModel::Virtio => "virtio-net-pci",
+            NicModel::Vlance => "pcnet",
+            _ => self.name(),
+        }
+    }
+
+    /// Linux's driver.
+    pub fn driver(self) -> &'static str {
+        match self {
+            NicModel::Virtio => "virtio_net",
+            NicModel::E1000 | NicModel::E1000Em => "e1000",
+            NicModel::E1000e => "e1000e",
+            NicModel::Vlance => "pcnet32",
+            NicModel::Vmxnet3 => "vmxnet3",
         }
     }
 }
 
 #[derive(Debug, Clone)]
 pub enum Device {
-    /// The volumes are LUN 0, 1, ...; virtio-blk has one.
-    Disk {
-        model: DiskModel,
-        volumes: Vec<String>,
-        queues: u16,
-    },
+    /// The volumes are LUN 0, 1, ..., or targets for pvscsi; virtio-blk has one.
+    Disk { model: DiskModel, volumes: Vec<String>, queues: u16 },
     Nic {
+        model: NicModel,
         network: String,
         mac: String,
         queues: u16,
+        /// VLANs that pass tagged, beside those without a tag.
+        vlans: Vec<u16>,
     },
 }
 
@@ -157,10 +201,30 @@ impl Site {
         self.slot(vm, slot, Device::Disk { model, volumes, queues: 1 })
     }
 
-    /// Adds a NIC to a VM; its MAC address ends with `station`.
+    /// Adds a virtio-net to a VM; its MAC address ends with `station`.
     pub fn nic(self, vm: &str, slot: &str, network: &str, station: u8, queues: u16) -> Site {
+        self.add_nic(vm, slot, NicModel::Virtio, network, station, queues)
+    }
+
+    /// The same with a NIC of any model, and as many queues as it has without being asked.
+    pub fn nic_of(self, model: NicModel, vm: &str, slot: &str, network: &str, station: u8) -> Site {
+        self.add_nic(vm, slot, model, network, station, 1)
+    }
+
+    fn add_nic(self, vm: &str, slot: &str, model: NicModel, network: &str, station: u8, queues: u16) -> Site {
         let mac = format!("52:54:00:5d:00:{station:02x}");
-        self.slot(vm, slot, Device::Nic { network: network.into(), mac, queues })
+        self.slot(vm, slot, Device::Nic { model, network: network.into(), mac, queues, vlans: Vec::new() })
+    }
+
+    /// Lets frames of these VLANs pass a NIC with their tags.
+    pub fn tagged(mut self, vm: &str, slot: &str, tags: &[u16]) -> Site {
+        let slots = self.vms.iter_mut().filter(|v| v.name == vm).flat_map(|v| &mut v.slots);
+        for slot in slots.filter(|s| s.name == slot) {
+            if let Device::Nic { vlans, .. } = &mut slot.device {
+                *vlans = tags.to_vec();
+            }
+        }
+        self
     }
 
     /// Gives every slot of a VM this many pairs or request queues.
@@ -190,6 +254,13 @@ impl Site {
     /// Where the server keeps a volume's bytes.
     pub fn file(&self, volume: &str) -> PathBuf {
         self.store.join(format!("{volume}.raw"))
+    }
+
+    pub fn disk_model(&self, vm: &str, slot: &str) -> Option<DiskModel> {
+        match &self.find(vm)?.slots.iter().find(|s| s.name == slot)?.device {
+            Device::Disk { model, .. } => Some(*model),
+            Device::Nic { .. } => None,
+        }
     }
 
     /// The volumes of a SCSI controller, to be changed.
@@ -262,9 +333,14 @@ impl Site {
             for slot in &vm.slots {
                 line(format_args!("[vm.{}.{}]", vm.name, slot.name));
                 match &slot.device {
-                    Device::Disk { model: DiskModel::Scsi, volumes, queues } => {
+                    Device::Disk {
+                        model: model @ (DiskModel::Scsi | DiskModel::Pvscsi),
+                        volumes,
+                        queues,
+                    } => {
                         line(format_args!(
-                            "model = \"virtio-scsi\"\nvolumes = {volumes:?}\nqueues = {queues}\n"
+                            "model = {:?}\nvolumes = {volumes:?}\nqueues = {queues}\n",
+                            model.name()
                         ));
                     }
                     Device::Disk { model: DiskModel::Blk, volumes, queues } => {
@@ -273,10 +349,15 @@ impl Site {
                             volumes[0]
                         ));
                     }
-                    Device::Nic { network, mac, queues } => {
+                    Device::Nic { model, network, mac, queues, vlans } => {
                         line(format_args!(
-                            "model = \"virtio-net\"\nnetwork = {network:?}\nmac = {mac:?}\nqueues = {queues}\n"
+                            "model = {:?}\nnetwork = {network:?}\nmac = {mac:?}\nqueues = {queues}",
+                            model.name()
                         ));
+                        if !vlans.is_empty() {
+                            line(format_args!("trunk = {vlans:?}\nnative = 1"));
+                        }
+                        line(format_args!(""));
                     }
                 }
             }

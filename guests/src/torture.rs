@@ -11,7 +11,7 @@
 use crate::cases::{OTHER, reach_two};
 use crate::guest::{COMMAND_MAX, Guest, Job};
 use crate::load::{Stream, Verdict, VerifiedWrites, iperf3_server};
-use crate::site::DiskModel;
+use crate::site::{DiskModel, NicModel};
 use crate::world::{Bench, World, eventually};
 use crate::{During, Failure, Result};
 use std::fmt;
@@ -22,16 +22,31 @@ pub enum Model {
     Scsi,
     Blk,
     Net,
+    Pvscsi,
+    /// A NIC of hardware that guests know.
+    Nic(NicModel),
 }
 
 impl Model {
-    pub const ALL: [Model; 3] = [Model::Scsi, Model::Blk, Model::Net];
+    /// The virtio models.
+    pub const VIRTIO: [Model; 3] = [Model::Scsi, Model::Blk, Model::Net];
+
+    pub const EMULATED: [Model; 6] = [
+        Model::Pvscsi,
+        Model::Nic(NicModel::E1000),
+        Model::Nic(NicModel::E1000Em),
+        Model::Nic(NicModel::E1000e),
+        Model::Nic(NicModel::Vlance),
+        Model::Nic(NicModel::Vmxnet3),
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Model::Scsi => "virtio-scsi",
             Model::Blk => "virtio-blk",
             Model::Net => "virtio-net",
+            Model::Pvscsi => "pvscsi",
+            Model::Nic(model) => model.name(),
         }
     }
 }
@@ -254,16 +269,18 @@ fn kill_again_and_again(
 
 /// Kills the worker under a verified load on one model.
 pub fn torture(bench: &Bench, model: Model, kills: u32, progress: &mut dyn FnMut(u32)) -> Result<Toll> {
-    let seed = std::env::var("STANDPIPE_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or_else(|| now_ms() as u64)
-        .max(1);
     match model {
-        Model::Scsi => disk(bench, model, DiskModel::Scsi, kills, seed, progress),
-        Model::Blk => disk(bench, model, DiskModel::Blk, kills, seed, progress),
-        Model::Net => net(bench, kills, seed, progress),
+        Model::Scsi => disk(bench, model, DiskModel::Scsi, kills, progress),
+        Model::Blk => disk(bench, model, DiskModel::Blk, kills, progress),
+        Model::Pvscsi => disk(bench, model, DiskModel::Pvscsi, kills, progress),
+        Model::Net => net(bench, model, NicModel::Virtio, kills, progress),
+        Model::Nic(nic) => net(bench, model, nic, kills, progress),
     }
+}
+
+fn seed() -> u64 {
+    let given = std::env::var("STANDPIPE_SEED").ok().and_then(|text| text.parse().ok());
+    given.unwrap_or_else(|| now_ms() as u64).max(1)
 }
 
 fn lost(guests: &[&Guest]) -> u32 {
@@ -298,29 +315,41 @@ fn disk(
     model: Model,
     disk: DiskModel,
     kills: u32,
-    seed: u64,
     progress: &mut dyn FnMut(u32),
 ) -> Result<Toll> {
     let world = World::open(bench, &format!("torture-{}", model.name()), |site| {
         site.volume("data", 128).disk("web1", "disk0", disk, &["data"])
     })?;
     let guest = world.boot("web1")?;
-    let load = VerifiedWrites { device: disk.device().into(), region_mib: 32, depth: 16, passes: 100_000 };
-    let job = load.start(&guest)?;
-    let probe = Probe::disk(&guest, disk.device(), 96)?;
+    disk_under_kills(&world, &guest, model, (disk, 32), kills, progress)
+}
+
+/// Kills the worker while a guest writes and checks the first `region_mib` of its disk of 128 MiB.
+pub fn disk_under_kills(
+    world: &World,
+    guest: &Guest,
+    model: Model,
+    (disk, region_mib): (DiskModel, u64),
+    kills: u32,
+    progress: &mut dyn FnMut(u32),
+) -> Result<Toll> {
+    let seed = seed();
+    let load = VerifiedWrites { device: disk.device().into(), region_mib, depth: 16, passes: 100_000 };
+    let job = load.start(guest)?;
+    let probe = Probe::disk(guest, disk.device(), 96)?;
     std::thread::sleep(Duration::from_secs(3));
-    let moments = kill_again_and_again(&world, &[&guest], kills, seed, progress)?;
-    let vms_lost = lost(&[&guest]);
+    let moments = kill_again_and_again(world, &[guest], kills, seed, progress)?;
+    let vms_lost = lost(&[guest]);
     if vms_lost > 0 {
         world.scratch.keep();
         return Ok(toll(model, &moments, &[], Verdict::default(), vms_lost, seed));
     }
-    let samples = probe.stop(&guest)?;
-    let mut verdict = load.stop(&guest, job)?;
+    let samples = probe.stop(guest)?;
+    let mut verdict = load.stop(guest, job)?;
     // What is on the disk now is checked once more, by a pass that nobody disturbs.
-    let last = VerifiedWrites { passes: 1, ..load }.run(&guest, Duration::from_secs(300))?;
+    let last = VerifiedWrites { passes: 1, ..load }.run(guest, Duration::from_secs(300))?;
     verdict.wrong_bytes += last.wrong_bytes;
-    verdict.io_errors += last.io_errors + kernel_errors(&guest)?;
+    verdict.io_errors += last.io_errors + kernel_errors(guest)?;
     if !verdict.clean() {
         world.scratch.keep();
     }
@@ -336,12 +365,31 @@ fn kernel_errors(guest: &Guest) -> Result<u64> {
     Ok(count.stdout.trim().parse().unwrap_or(0))
 }
 
-fn net(bench: &Bench, kills: u32, seed: u64, progress: &mut dyn FnMut(u32)) -> Result<Toll> {
-    let (world, one, other) = reach_two(bench, "torture-virtio-net", 1500)?;
-    iperf3_server(&other)?;
+fn net(
+    bench: &Bench,
+    model: Model,
+    nic: NicModel,
+    kills: u32,
+    progress: &mut dyn FnMut(u32),
+) -> Result<Toll> {
+    let (world, one, other) = reach_two(bench, &format!("torture-{}", nic.name()), nic, 1500)?;
+    net_under_kills(&world, &one, &other, model, kills, progress)
+}
+
+/// Kills the worker while one guest sends to the other, and compares what arrives.
+pub fn net_under_kills(
+    world: &World,
+    one: &Guest,
+    other: &Guest,
+    model: Model,
+    kills: u32,
+    progress: &mut dyn FnMut(u32),
+) -> Result<Toll> {
+    let seed = seed();
+    iperf3_server(other)?;
     // iperf3 runs until it is told to end; a compared stream goes the same way at the same time.
     let flood = one.spawn(&format!("exec iperf3 -c {OTHER} -t 86400 -J >/tmp/iperf3.json 2>&1"))?;
-    let probe = Probe::net(&one, OTHER)?;
+    let probe = Probe::net(one, OTHER)?;
     std::thread::sleep(Duration::from_secs(2));
 
     let stop = std::sync::atomic::AtomicBool::new(false);
@@ -350,24 +398,24 @@ fn net(bench: &Bench, kills: u32, seed: u64, progress: &mut dyn FnMut(u32)) -> R
         let compared = scope.spawn(|| {
             let mut sum = Verdict::default();
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                let once = stream.send(&one, &other, OTHER, Duration::from_secs(300))?;
+                let once = stream.send(one, other, OTHER, Duration::from_secs(300))?;
                 sum.done += once.done;
                 sum.io_errors += once.io_errors;
                 sum.wrong_bytes += once.wrong_bytes;
             }
             Ok::<Verdict, Failure>(sum)
         });
-        let moments = kill_again_and_again(&world, &[&one, &other], kills, seed, progress);
+        let moments = kill_again_and_again(world, &[one, other], kills, seed, progress);
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         (moments, compared.join().expect("the thread of the stream does not panic"))
     });
     let moments = moments?;
-    let vms_lost = lost(&[&one, &other]);
+    let vms_lost = lost(&[one, other]);
     if vms_lost > 0 {
         world.scratch.keep();
-        return Ok(toll(Model::Net, &moments, &[], Verdict::default(), vms_lost, seed));
+        return Ok(toll(model, &moments, &[], Verdict::default(), vms_lost, seed));
     }
-    let samples = probe.stop(&one)?;
+    let samples = probe.stop(one)?;
     let mut verdict = compared?;
     verdict.io_errors += u64::from(flood.finished());
     one.run("pkill -INT iperf3", COMMAND_MAX)?;
@@ -377,7 +425,7 @@ fn net(bench: &Bench, kills: u32, seed: u64, progress: &mut dyn FnMut(u32)) -> R
     if !verdict.clean() {
         world.scratch.keep();
     }
-    Ok(toll(Model::Net, &moments, &samples, verdict, vms_lost, seed))
+    Ok(toll(model, &moments, &samples, verdict, vms_lost, seed))
 }
 
 /// Does something to the server under running probes, one in each guest named, and gives the longest

@@ -4,7 +4,7 @@
 use crate::guest::{Accel, Guest, GuestSpec, tail};
 use crate::place::{Image, Scratch};
 use crate::server::Server;
-use crate::site::{Device, DiskModel, Kind, Site};
+use crate::site::{Device, DiskModel, Kind, NicModel, Site};
 use crate::{During, Failure, Result};
 use serde_json::json;
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Against {
-    /// Standpipe's devices, by vhost-user.
+    /// Standpipe's devices, by vhost-user and vfio-user.
     Standpipe,
     /// QEMU's own devices.
     Qemu,
@@ -114,8 +114,14 @@ impl World {
         let mut add = |option: &str, value: String| args.extend([option.to_string(), value]);
         for slot in &vm.slots {
             match &slot.device {
-                Device::Disk { model: DiskModel::Scsi, volumes, queues } => {
-                    add("-device", format!("virtio-scsi-pci,id={},num_queues={queues}", slot.name));
+                Device::Disk { model: model @ (DiskModel::Scsi | DiskModel::Pvscsi), volumes, queues } => {
+                    add(
+                        "-device",
+                        match model {
+                            DiskModel::Pvscsi => format!("pvscsi,id={}", slot.name),
+                            _ => format!("virtio-scsi-pci,id={},num_queues={queues}", slot.name),
+                        },
+                    );
                     for (lun, volume) in volumes.iter().enumerate() {
                         add("-blockdev", self.own_blockdev(volume));
                         let found = self.site.volumes.iter().find(|v| v.name == *volume);
@@ -131,8 +137,9 @@ impl World {
                         add(
                             "-device",
                             format!(
-                                "{device},id={volume},bus={}.0,lun={lun},drive={volume},serial={volume}",
-                                slot.name
+                                "{device},id={volume},bus={}.0,{},drive={volume},serial={volume}",
+                                slot.name,
+                                address(*model, lun)
                             ),
                         );
                     }
@@ -144,16 +151,17 @@ impl World {
                         format!("virtio-blk-pci,id={},drive={},num-queues={queues}", slot.name, volumes[0]),
                     );
                 }
-                Device::Nic { network, mac, .. } => {
+                Device::Nic { model, network, mac, .. } => {
+                    let device = model.qemu();
                     let found = self.site.networks.iter().find(|n| n.name == *network);
                     let found = found.during(format!("the site has no network {network}"))?;
-                    let mtu = found.mtu;
+                    let mtu = match model {
+                        NicModel::Virtio => format!(",host_mtu={}", found.mtu),
+                        _ => String::new(),
+                    };
                     if let Some(tap) = &found.tap {
                         add("-netdev", format!("tap,id={},ifname={tap},script=no,downscript=no", slot.name));
-                        add(
-                            "-device",
-                            format!("virtio-net-pci,netdev={},mac={mac},host_mtu={mtu}", slot.name),
-                        );
+                        add("-device", format!("{device},netdev={},mac={mac}{mtu}", slot.name));
                         continue;
                     }
                     let first = self.site.vms.first().is_some_and(|v| v.name == name);
@@ -167,7 +175,7 @@ impl World {
                             cable.display()
                         ),
                     );
-                    add("-device", format!("virtio-net-pci,netdev={},mac={mac},host_mtu={mtu}", slot.name));
+                    add("-device", format!("{device},netdev={},mac={mac}{mtu}", slot.name));
                 }
             }
         }
@@ -200,6 +208,7 @@ impl World {
 
     /// Adds a volume as the next LUN of a SCSI controller while its guest runs.
     pub fn plug_lun(&mut self, guest: &Guest, slot: &str, volume: &str) -> Result<()> {
+        let model = self.site.disk_model(guest.name(), slot).during("the slot is no SCSI controller")?;
         let luns = self.site.luns(guest.name(), slot).during("the slot is no SCSI controller")?;
         luns.push(volume.to_string());
         let lun = luns.len() - 1;
@@ -210,10 +219,12 @@ impl World {
                 guest.qmp(json!({"execute": "blockdev-add", "arguments": {
                     "driver": "raw", "node-name": volume, "discard": "unmap",
                     "file": {"driver": "file", "filename": file.to_string_lossy(), "cache": {"direct": true}}}}))?;
-                guest
-                    .qmp(json!({"execute": "device_add", "arguments": {
-                        "driver": "scsi-hd", "id": volume, "bus": format!("{slot}.0"), "lun": lun, "drive": volume, "serial": volume}}))
-                    .map(drop)
+                let mut device = json!({"driver": "scsi-hd", "id": volume, "bus": format!("{slot}.0"), "drive": volume, "serial": volume});
+                match model {
+                    DiskModel::Pvscsi => (device["scsi-id"], device["lun"]) = (json!(lun), json!(0)),
+                    _ => device["lun"] = json!(lun),
+                }
+                guest.qmp(json!({"execute": "device_add", "arguments": device})).map(drop)
             }
         }
     }
@@ -255,6 +266,14 @@ impl World {
 
     pub fn worker(&self) -> Result<Option<u32>> {
         self.server.as_ref().map(Server::worker).transpose()
+    }
+}
+
+/// Where a volume is at QEMU's own controller.
+fn address(model: DiskModel, number: usize) -> String {
+    match model {
+        DiskModel::Pvscsi => format!("scsi-id={number},lun=0"),
+        _ => format!("lun={number}"),
     }
 }
 

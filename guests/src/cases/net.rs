@@ -2,6 +2,7 @@
 
 use crate::guest::Guest;
 use crate::load::{Stream, iperf3, iperf3_server};
+use crate::site::NicModel;
 use crate::uplink::HostSide;
 use crate::world::{Against, Bench, World};
 use crate::{Result, ensure};
@@ -27,8 +28,19 @@ pub fn reach(guest: &Guest, address: &str) -> Result<()> {
 }
 
 pub fn two_guests(bench: &Bench, name: &str, mtu: u32) -> Result<(World, Guest, Guest)> {
+    guest_and_other(bench, name, NicModel::Virtio, mtu)
+}
+
+/// A guest with a NIC of this model, and one with a virtio-net to talk to.
+pub fn guest_and_other(
+    bench: &Bench,
+    name: &str,
+    model: NicModel,
+    mtu: u32,
+) -> Result<(World, Guest, Guest)> {
     let world = World::open(bench, name, |site| {
-        site.network("lan", mtu, None).nic("web1", "nic0", "lan", 1, 1).nic("web2", "nic0", "lan", 2, 1)
+        let site = site.network("lan", mtu, None);
+        site.nic_of(model, "web1", "nic0", "lan", 1).nic("web2", "nic0", "lan", 2, 1)
     })?;
     let (one, other) = world.boot_two("web1", "web2")?;
     address(&one, ONE, mtu)?;
@@ -76,7 +88,7 @@ pub fn payload(bench: &Bench) -> Result<String> {
 }
 
 /// TCP segments that the guest's kernel has dropped for a wrong checksum.
-fn checksum_errors(guest: &Guest) -> Result<u64> {
+pub fn checksum_errors(guest: &Guest) -> Result<u64> {
     let text = guest.check("awk '/^Tcp:/ { if (n++) for (i = 1; i <= NF; i++) if (name[i] == \"InCsumErrors\") print $i; else; else for (i = 1; i <= NF; i++) name[i] = $i }' /proc/net/snmp")?;
     text.trim()
         .parse()
