@@ -50,7 +50,6 @@ impl Pcnet {
         self.phy.reset();
         self.aprom = crate::eeprom::aprom(self.config.mac);
         self.eeprom.drive(false, false, false);
-        self.rap = 0;
         self.software_reset();
     }
 
@@ -65,6 +64,7 @@ impl Pcnet {
             *word = u16::from_le_bytes([pair[0], pair[1]]);
         }
         self.csr[csr::MODE] = 0;
+        self.rap = 0;
         self.rx.forget();
         self.tx.forget();
         self.rest();

@@ -29,3 +29,17 @@ impl Pcnet {
         (*destination == own && !self.mode(mode::DRCVPA)).then_some(status::PAM)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first half of the data sheet's table "Mapping of Logical Address to Filter Mask".
+    #[test]
+    fn places_in_the_filter() {
+        let first = [0x85, 0xa5, 0xe5, 0xc5, 0x45, 0x65, 0x25, 0x05, 0x2b, 0x0b, 0x4b, 0x6b, 0xeb, 0xcb];
+        for (place, first) in first.into_iter().enumerate() {
+            assert_eq!(hash(&[first, 0, 0, 0, 0, 0]), place as u32, "{first:x}");
+        }
+    }
+}

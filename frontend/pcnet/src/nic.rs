@@ -138,6 +138,7 @@ impl Function for Pcnet {
 
     fn write(&mut self, now: Instant, memory: &Memory, bar: u8, offset: u64, bytes: &[u8]) {
         self.write_window(now, memory, bar, offset, bytes);
+        self.time_stall(now);
     }
 
     fn reset(&mut self) {
@@ -184,6 +185,7 @@ impl Function for Pcnet {
         self.locate_rings(memory);
         if self.running() {
             self.demand = true;
+            self.resume_polling();
             self.csr[csr::STATUS] |= csr0::RINT | csr0::TINT;
         }
     }
@@ -247,9 +249,7 @@ impl frame::Nic for Pcnet {
 
     fn publish(&mut self, now: Instant, memory: &Memory) {
         self.give_back(memory);
-        if let Some((_, until @ None)) = &mut self.stalled {
-            *until = Some(now.after(crate::transmit::STALL));
-        }
+        self.time_stall(now);
     }
 
     fn set_link(&mut self, _now: Instant, up: bool, mbps: u32) {

@@ -46,7 +46,7 @@ impl Pcnet {
             return Err(Refused::NoBuffer);
         }
         // In loopback only what we send ourselves is heard.
-        if self.loops() {
+        if self.loops() || !self.link {
             return Err(Refused::Filtered);
         }
         if frame.header.len() > HEADER_MAX {

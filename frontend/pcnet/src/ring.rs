@@ -98,13 +98,13 @@ pub struct Ring {
     done: Vec<Done>,
 }
 
-/// More than these are given back at once, not kept for a publication.
+/// With so many, a ring does not wait for the publication; one frame has at most 64.
 const DONE_MAX: usize = 256;
 
 impl Ring {
     /// `hot`: eight bytes, position and number of those that are being given back.
     pub fn new(hot: Window, direction: Direction) -> Self {
-        let done = Vec::with_capacity(DONE_MAX);
+        let done = Vec::with_capacity(DONE_MAX + 64);
         let mut ring =
             Self { hot, direction, style: Style::Lance, base: 0, count: 0, window: None, position: 0, done };
         ring.position = ring.note().0;
@@ -177,8 +177,11 @@ impl Ring {
         if self.count == 0 {
             return 0;
         }
-        let used = self.done.len() as u64;
-        let index = (u64::from(self.position) + used + u64::from(ahead)) % u64::from(self.count);
+        // No division: nobody looks more than a ring's length ahead, but of a ring of one.
+        let mut index = self.position as usize + self.done.len() + ahead as usize;
+        while index >= self.count as usize {
+            index -= self.count as usize;
+        }
         index as u32
     }
 

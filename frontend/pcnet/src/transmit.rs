@@ -31,7 +31,7 @@ const PARTS_MAX: u32 = 64;
 const BATCH: usize = 16;
 
 /// How long the descriptors of a frame may take to come one after another.
-pub const STALL: Duration = Duration::from_millis(10);
+const STALL: Duration = Duration::from_millis(10);
 
 /// CSR47 at zero: 65,536 clocks of 33 MHz.
 const POLL_FIRST: u64 = 2_000_000;
@@ -72,6 +72,21 @@ impl Pcnet {
         if self.transmitting() && self.polls() {
             self.poll_wait = POLL_FIRST;
             self.poll = Some(now.after(Duration::from_nanos(POLL_FIRST)));
+        }
+    }
+
+    /// A predecessor's driver may be one that waits to be polled.
+    pub(crate) fn resume_polling(&mut self) {
+        if self.transmitting() && self.polls() {
+            self.poll_wait = POLL_FIRST;
+            self.poll = Some(Instant::from_nanos(0));
+        }
+    }
+
+    /// The clock is known: how long the rest of a frame may take.
+    pub(crate) fn time_stall(&mut self, now: Instant) {
+        if let Some((_, until @ None)) = &mut self.stalled {
+            *until = Some(now.after(STALL));
         }
     }
 
@@ -141,8 +156,12 @@ impl Pcnet {
         if !self.transmitting() {
             return Step::Empty;
         }
+        if self.tx.is_long() {
+            self.tx.give_back(memory);
+        }
         let Some(first) = self.tx.owned(0) else {
-            self.demand = false;
+            // Without memory (bus mastering is off) the demand stands.
+            self.demand &= !self.tx.is_there();
             self.stalled = None;
             return Step::Empty;
         };
@@ -214,6 +233,8 @@ impl Pcnet {
         }
         self.csr[csr::FEATURES] |= csr4::TXSTRT;
         self.finish(parts, last, 0, 0);
+        // TDMD is over with the last frame.
+        self.demand &= self.tx.owned(0).is_some();
         Step::Frame
     }
 
