@@ -91,8 +91,8 @@ impl Ring {
 pub struct TxQueue {
     pub ring: Ring,
     pub done: Ring,
-    /// The last descriptor of a frame knows the first, and the frame.
-    frames: Vec<Option<(u32, u64)>>,
+    /// The last descriptor of a frame knows the first, the frame, and whether it wants a completion.
+    frames: Vec<Option<(u32, u64, bool)>>,
     /// In the order in which they were completed.
     pub completed: Vec<u64>,
 }
@@ -377,7 +377,7 @@ impl Guest {
             place(&mut q.ring, *address, bytes.len());
         }
         let eop = descriptors.last().unwrap().3;
-        q.frames[eop as usize] = Some((sop, send.id));
+        q.frames[eop as usize] = Some((sop, send.id, send.quiet));
         for (address, bytes) in &pieces {
             self.put(*address, bytes);
         }
@@ -412,8 +412,18 @@ impl Guest {
                 return count;
             }
             let eop = window.load_u32(at) & 0xfff;
-            let (sop, id) = q.frames[eop as usize].take().expect("a completion for a frame that was sent");
-            assert_eq!(sop, q.ring.comp, "no out of order completion");
+            let (sop, id, quiet) =
+                q.frames[eop as usize].take().expect("a completion for a frame that was sent");
+            assert!(!quiet, "a completion that was not asked for");
+            // Frames that asked for none are done with the next that did, as FreeBSD has it.
+            let mut expected = q.ring.comp;
+            while expected != sop {
+                if let Some((_, _, quiet)) = q.frames[expected as usize].take() {
+                    assert!(quiet, "no out of order completion");
+                }
+                expected = (expected + 1) % q.ring.size;
+                assert_ne!(expected, (eop + 1) % q.ring.size, "a frame that begins behind its end");
+            }
             q.ring.comp = (eop + 1) % q.ring.size;
             q.completed.push(id);
             q.done.advance();
