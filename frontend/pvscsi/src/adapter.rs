@@ -222,8 +222,10 @@ impl Adapter {
         }
     }
 
-    /// The rings are gone, and with them the answers to what came by them.
-    pub(crate) fn drop_rings(&mut self) {
+    /// The rings are gone, and with them the answers to what came by them. True: commands are still
+    /// running.
+    pub(crate) fn drop_rings(&mut self) -> bool {
+        let mut orphans = false;
         self.rings = None;
         self.redo = false;
         self.staged.clear();
@@ -241,6 +243,7 @@ impl Adapter {
                         self.condemned = self.condemned.saturating_add(1);
                     }
                     self.in_flight.set_stage(slot, Stage::Orphan);
+                    orphans = true;
                 }
                 Stage::Resumed => {
                     count(&mut self.counters.ended_by_reset);
@@ -258,8 +261,9 @@ impl Adapter {
         self.control.messages_from = self.in_flight.messages();
         self.control.next_message = self.in_flight.messages();
         self.control.waiting.clear();
-        self.control.orders.clear();
+        self.control.orders.retain(|order| order.task == Task::ResetAdapter);
         self.dirty = true;
+        orphans
     }
 
     /// ADAPTER_RESET, and resets of the function.
@@ -268,8 +272,15 @@ impl Adapter {
         self.control.intr_status = 0;
         self.control.intr_mask = 0;
         self.vectors = 0;
-        let after = self.in_flight.taken();
-        self.control.orders.push_back(Order { task: Task::ResetAdapter, after });
+        self.order_reset();
+    }
+
+    /// Whoever runs commands is to end all of them; asking once is enough.
+    pub(crate) fn order_reset(&mut self) {
+        if self.control.orders.is_empty() {
+            let after = self.in_flight.taken();
+            self.control.orders.push_back(Order { task: Task::ResetAdapter, after });
+        }
     }
 
     pub(crate) fn raise(&mut self, causes: u32) {

@@ -144,7 +144,9 @@ impl Adapter {
             setup.requests.is_sound(size::RING_PAGES_MAX) && setup.completions.is_sound(size::RING_PAGES_MAX);
         let rings = if sound { Rings::new(memory, &setup, None) } else { None };
         let Some(rings) = rings else { return self.fail(Fault::BadRings) };
-        self.drop_rings();
+        if self.drop_rings() {
+            self.order_reset();
+        }
         rings.announce(memory);
         self.rings = Some(rings);
         self.control.rings = Some(setup);

@@ -22,6 +22,9 @@ mod publish;
 mod request;
 mod rings;
 
+#[cfg(test)]
+mod tests;
+
 pub use adapter::{Adapter, Taken};
 pub use command::Management;
 pub use config_page::Config;

@@ -63,7 +63,7 @@ pub enum Direction {
 }
 
 /// A SCSI command that was taken from the request ring. Its owner recycles it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Command {
     /// Our name for it; [`crate::Adapter::complete`] wants it back.
     pub id: u64,
