@@ -21,7 +21,7 @@ const COMMANDS: &[(&str, &str, Command)] = &[
     ),
     (
         "torture",
-        "kill the worker under load in real guests: --model virtio-scsi|virtio-blk|virtio-net|all --kills N",
+        "kill the worker under load in real guests: --model MODEL|all|emulated --kills N",
         torture::run,
     ),
     ("tidy", "check the rules of STYLE.md that a program can check", tidy::run),
