@@ -192,11 +192,14 @@ impl E1000 {
     /// A stored register's effect on what is worked out from it.
     fn apply(&mut self, index: usize) {
         match index {
-            r::RCTL | r::RXCSUM => self.apply_receive(),
-            r::RFCTL => {
+            r::RCTL | r::RFCTL | r::PSRCTL | r::RXCSUM => {
+                let was = self.settings.split.is_some();
                 self.apply_receive();
-                for queue in 0..QUEUES {
-                    self.apply_receive_ring(queue);
+                // Another kind of descriptor has another length.
+                if self.settings.split.is_some() != was {
+                    for queue in 0..QUEUES {
+                        self.apply_receive_ring(queue);
+                    }
                 }
             }
             r::ITR | r::EIAC | r::IAM | r::IVAR => self.apply_interrupts(),

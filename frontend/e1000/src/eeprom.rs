@@ -23,8 +23,8 @@ const GNT: u32 = 1 << 7;
 const PRES: u32 = 1 << 8;
 /// What software sets: the pins, the flash's write enable, the request.
 const WRITABLE: u32 = SK | CS | DI | 0x30 | REQ;
-/// 82574: the NVM was read after reset; 2 Kb; it is a flash.
-const NEW: u32 = 1 << 9 | 1 << 13 | 3 << 15;
+/// 82574: the NVM was read after the reset, and it is a flash.
+const NEW: u32 = 1 << 9 | 3 << 15;
 
 /// Where the state machine of the serial interface stands; plain data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,12 +71,16 @@ impl Eeprom {
         words[0x0c] = layout.subsystem_vendor;
         words[0x0d] = layout.device;
         words[0x0e] = layout.vendor;
-        // Initialization control 2: autonegotiation; bit 0: no deep smart power down (82574).
-        words[0x0f] = 0x3041;
-        words[0x10] = 0x0010;
+        // Initialization control 2: pause both ways. 82574: bit 0 says no deep smart power down, bits
+        // 14:13 no management.
+        words[0x0f] = if model.is_82574() { 0x1041 } else { 0x3040 };
         // Initialization control 3: no advanced power management wake-up.
         words[0x14] = 0;
-        words[0x23] = 0x8000;
+        if model.is_82574() {
+            // What Linux's driver mends, and writes back, where it is missing.
+            words[0x10] = 0x0010;
+            words[0x23] = 0x8000;
+        }
         words[0x24] = 0;
         let sum = words[..WORDS - 1].iter().fold(0u16, |sum, word| sum.wrapping_add(*word));
         words[WORDS - 1] = SUM.wrapping_sub(sum);

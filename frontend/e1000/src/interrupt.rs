@@ -129,15 +129,14 @@ impl Causes {
 
     /// A read of ICR.
     pub fn read(&mut self, now: Instant) -> u32 {
-        let asserted = self.icr & self.ims != 0;
+        let enabled = self.ims;
+        let asserted = self.icr & enabled != 0;
         let value = self.icr | if self.new && asserted { ASSERTED } else { 0 };
         if self.new && asserted && self.rules.masks_on_read {
             self.ims &= !self.rules.iam;
         }
-        // The 82574 keeps the causes when messages are in use (10.2.4.1), unless nothing is
-        // enabled, or the read masks.
-        if !self.new || self.mode != IrqMode::MsiX || self.ims == 0 || (asserted && self.rules.masks_on_read)
-        {
+        // The 82574 clears them if an interrupt is asserted or none is enabled (10.2.4.1).
+        if !self.new || asserted || enabled == 0 {
             self.icr = 0;
         }
         self.keep();
@@ -220,7 +219,13 @@ impl Causes {
             if self.rules.masks_on_message {
                 self.ims &= !(self.rules.iam & cause);
             }
-            self.icr &= !(self.rules.eiac & cause);
+            let cleared = self.rules.eiac & cause;
+            self.icr &= !cleared;
+            // Without IAME, what is cleared by itself is masked by itself: Linux's handlers enable
+            // it again, and never mask.
+            if !self.rules.masks_on_read {
+                self.ims &= !cleared;
+            }
             self.keep();
         }
     }

@@ -23,6 +23,8 @@ mod phy;
 mod receive;
 mod registers;
 mod ring;
+mod rss;
+mod split;
 mod state;
 mod statistics;
 mod transmit;

@@ -15,16 +15,20 @@ use crate::phy::Phy;
 use crate::receive::{self, Front, Receive};
 use crate::registers::{self as r, Registers};
 use crate::ring::Ring;
+use crate::rss;
+use crate::split;
 use crate::statistics;
 use crate::transmit::{self, CONTEXTS_BYTES, Step, Transmit};
 
-/// Bytes of hot state: four rings, causes and masks, transmit contexts of two queues.
+/// Bytes of hot state: four rings, causes and masks, transmit contexts of two queues, two notes.
 pub const HOT_BYTES: usize = 256;
 
 const RX_AT: [usize; 2] = [0, 8];
 const TX_AT: [usize; 2] = [16, 24];
 const CAUSES_AT: usize = 32;
 const CONTEXTS_AT: [usize; 2] = [64, 64 + CONTEXTS_BYTES];
+
+const NOTES_AT: [usize; 2] = [192, 200];
 
 /// Queues each way that any member has.
 pub(crate) const QUEUES: usize = 2;
@@ -90,7 +94,7 @@ impl E1000 {
     /// An adapter as after power on, with the ring positions that are in `hot` ([`HOT_BYTES`],
     /// zeroed when new).
     pub fn new(config: Config, hot: Window) -> E1000 {
-        let rx = |nth: usize| Receive::new(Ring::new(hot.clone(), RX_AT[nth]));
+        let rx = |nth: usize| Receive::new(Ring::new(hot.clone(), RX_AT[nth]), NOTES_AT[nth]);
         let tx = |nth: usize| Transmit::new(hot.clone(), TX_AT[nth], CONTEXTS_AT[nth]);
         let mut nic = E1000 {
             registers: Registers::new(),
@@ -170,7 +174,8 @@ impl E1000 {
     pub(crate) fn apply_receive_ring(&mut self, queue: usize) {
         let first = if queue == 0 { r::RDBAL0 } else { r::RDBAL1 };
         let (base, bytes) = self.ring_registers(first);
-        self.rx[queue].configure(base, bytes, 16);
+        let stride = if self.settings.split.is_some() { split::STRIDE } else { 16 };
+        self.rx[queue].configure(base, bytes, stride);
     }
 
     pub(crate) fn apply_transmit_ring(&mut self, queue: usize) {
@@ -291,8 +296,12 @@ impl E1000 {
     }
 
     /// Which receive queue a frame goes to, and the first half of its descriptor.
-    fn steer(&self, _first: &[u8]) -> (usize, u64) {
-        (0, 0)
+    fn steer(&self, first: &[u8]) -> (usize, u64) {
+        if self.config.model.is_82574() && rss::is_on(&self.registers) {
+            rss::steer(&self.registers, first)
+        } else {
+            (0, 0)
+        }
     }
 
     fn accept(&mut self, memory: &Memory, frame: &Frame<'_>, rewrite: Rewrite) -> Result<u32, Refused> {

@@ -10,9 +10,10 @@ use crate::checksum::Sum;
 use crate::filter::{self, LPE, Pass};
 use crate::registers::{self as r, Registers};
 use crate::ring::{DD, MARK, Ring};
+use crate::split;
 
 // Status (3.2.3.1; 82574: 7.1.5).
-const EOP: u8 = 1 << 1;
+pub(crate) const EOP: u8 = 1 << 1;
 const IXSM: u8 = 1 << 2;
 const VP: u8 = 1 << 3;
 const UDPCS: u8 = 1 << 4;
@@ -21,8 +22,8 @@ const IPCS: u8 = 1 << 6;
 const PIF: u8 = 1 << 7;
 
 /// A frame has at least this many bytes on the wire, without FCS.
-const MINIMUM: u64 = 60;
-const FCS: u64 = 4;
+pub(crate) const MINIMUM: u64 = 60;
+pub(crate) const FCS: u64 = 4;
 
 /// Longest frames with their FCS, without and with long packet enable (13.4.22).
 const LONGEST: u64 = 1_522;
@@ -55,6 +56,8 @@ pub struct Settings {
     pub transport_checksum: bool,
     pub extended: bool,
     pub new: bool,
+    /// Bytes of the buffers of a packet split descriptor, where these are in use.
+    pub split: Option<[u32; 4]>,
     /// Free descriptors, as a shift of their number, at which RXDMT0 is raised.
     pub low: u32,
 }
@@ -71,6 +74,7 @@ impl Settings {
             (0, false, _) => 2_048 >> size,
             (0, true, _) => 32_768 >> size,
         };
+        let extended = new && registers[r::RFCTL] & EXSTEN != 0;
         Settings {
             enabled: rctl & filter::EN != 0,
             buffer,
@@ -80,7 +84,8 @@ impl Settings {
             open: rctl & filter::UPE != 0 && rctl & filter::MPE != 0 && rctl & 1 << 18 == 0,
             ip_checksum: registers[r::RXCSUM] & IPOFL != 0,
             transport_checksum: registers[r::RXCSUM] & TUOFL != 0,
-            extended: new && registers[r::RFCTL] & EXSTEN != 0,
+            extended,
+            split: split::sizes(registers, extended),
             new,
             low: 1 + (rctl >> 8 & 3).min(2),
         }
@@ -101,7 +106,11 @@ pub struct Receive {
     /// First halves of extended descriptors that were not published: RSS type and hash.
     hashes: Vec<u64>,
     hint: u32,
-    spans: Vec<Span>,
+    pub(crate) spans: Vec<Span>,
+    /// Where in the hot window a packet split descriptor's former content is noted.
+    pub(crate) note_at: usize,
+    /// Frames were shown of which `publish` did not tell.
+    pub(crate) shown: bool,
 }
 
 /// A frame's first bytes as the driver is to have them.
@@ -147,9 +156,17 @@ impl Front {
         &self.bytes[..self.len]
     }
 
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn tag(&self) -> Option<u16> {
+        self.tag
+    }
+
     /// Puts in the checksum that the sender left undone, so that a driver that passes the frame on
     /// passes on a whole one.
-    fn finish_checksum(&mut self, frame: &Frame<'_>, rewrite: Rewrite) -> Option<()> {
+    pub(crate) fn finish_checksum(&mut self, frame: &Frame<'_>, rewrite: Rewrite) -> Option<()> {
         let facts = frame.facts.after(rewrite);
         if facts.checksum_start == CHECKSUM_NONE {
             return Some(());
@@ -184,8 +201,8 @@ impl Front {
 }
 
 impl Receive {
-    pub fn new(ring: Ring) -> Receive {
-        Receive { ring, hashes: Vec::new(), hint: 0, spans: Vec::new() }
+    pub fn new(ring: Ring, note_at: usize) -> Receive {
+        Receive { ring, hashes: Vec::new(), hint: 0, spans: Vec::new(), note_at, shown: false }
     }
 
     pub fn configure(&mut self, base: u64, bytes: u32, stride: u32) {
@@ -201,6 +218,7 @@ impl Receive {
     pub fn reset(&mut self) {
         self.ring.reset();
         self.hashes.clear();
+        self.shown = false;
     }
 
     /// Copies a frame into posted buffers and stages it; gives its bytes.
@@ -213,6 +231,9 @@ impl Receive {
         mut front: Front,
         hash: u64,
     ) -> Result<u32, Refused> {
+        if let Some(sizes) = settings.split {
+            return self.deliver_split(memory, settings, frame, rewrite, front, hash, sizes);
+        }
         let body = frame.body.len();
         let len = body.saturating_add(front.len as u64);
         let tag = if front.tag.is_some() { 4 } else { 0 };
@@ -253,7 +274,7 @@ impl Receive {
         Ok(len as u32)
     }
 
-    fn add_buffer(&mut self, memory: &Memory, address: u64, len: u32) -> Result<(), Refused> {
+    pub(crate) fn add_buffer(&mut self, memory: &Memory, address: u64, len: u32) -> Result<(), Refused> {
         // A null address is no buffer.
         if address == 0 {
             return Err(Refused::BadMemory);
@@ -275,7 +296,7 @@ impl Receive {
 
     /// The one copy, and what is behind the frame.
     #[inline]
-    fn fill(
+    pub(crate) fn fill(
         &mut self,
         memory: &Memory,
         frame: &Frame<'_>,
@@ -350,7 +371,7 @@ impl Receive {
     pub fn publish(&mut self, settings: &Settings) -> Published {
         let head = self.ring.head();
         if self.ring.next == head {
-            return Published::default();
+            return Published { any: core::mem::take(&mut self.shown), low: false };
         }
         let threshold = self.ring.count >> settings.low;
         let before = self.ring.free_from(head);
@@ -370,6 +391,10 @@ impl Receive {
     /// Finishes what a predecessor was showing.
     pub fn resume(&mut self, memory: &Memory, settings: &Settings) {
         self.hashes.clear();
+        self.shown = false;
+        if settings.split.is_some() {
+            return self.resume_split(memory);
+        }
         if let Some(indexes) = self.ring.interrupted() {
             if self.ring.look(memory) {
                 for index in indexes {
@@ -383,7 +408,7 @@ impl Receive {
 }
 
 /// What the last descriptor of a frame says of it.
-fn status(settings: &Settings, frame: &Frame<'_>, front: &Front) -> u8 {
+pub(crate) fn status(settings: &Settings, frame: &Frame<'_>, front: &Front) -> u8 {
     let mut status = EOP;
     if front.tag.is_some() {
         status |= VP;

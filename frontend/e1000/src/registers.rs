@@ -271,7 +271,7 @@ registers! {
     GSCL_4[1] at 0x5b1c, New, rw, mask ALL, reset 0;
     FACTPS[1] at 0x5b30, New, rw, mask 0, reset 0x2000_0000;
     GIOANACTL[4] at 0x5b34, New, rw, mask ALL, reset 0;
-    SWSM[1] at 0x5b50, All, rw, mask 0x0e, reset 0;
+    SWSM[1] at 0x5b50, All, rw, mask 0x0f, reset 0;
     FWSM[1] at 0x5b54, All, rw, mask 0, reset 0;
     SWSM2[1] at 0x5b58, New, rw, mask 0x2, reset 0;
     SW_FW_SYNC[1] at 0x5b5c, New, rw, mask ALL, reset 0;

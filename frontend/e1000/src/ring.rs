@@ -28,6 +28,12 @@ pub const DD: u8 = 1;
 
 const PENDING: u64 = 1 << 48;
 
+/// A transmit ring's contexts are in the second place.
+const EXTRA: u64 = 1 << 49;
+
+/// A descriptor's former content is in a note.
+const NOTED: u64 = 1 << 50;
+
 /// Descriptors of 16 bytes that a ring holds at most: RDLEN and TDLEN count 128 bytes in 13 bits.
 #[derive(Debug)]
 pub struct Ring {
@@ -83,7 +89,7 @@ impl Ring {
 
     /// What a ring keeps in the number beside its positions.
     fn extra(&self) -> u64 {
-        self.hot.load_u64(self.at) & (1 << 49)
+        self.hot.load_u64(self.at) & EXTRA
     }
 
     pub fn head(&self) -> u16 {
@@ -198,14 +204,31 @@ impl Ring {
 
     /// Step 2. `extra` is kept beside the positions from here on.
     pub fn begin(&self, extra: bool) {
-        let number = self.number() | u64::from(self.next) << 32 | PENDING | u64::from(extra) << 49;
+        let number = self.number() | u64::from(self.next) << 32 | PENDING | if extra { EXTRA } else { 0 };
         self.hot.store_u64(self.at, number);
     }
 
     /// Step 4.
     pub fn finish(&mut self, extra: bool) {
         self.head = self.next;
-        self.hot.store_u64(self.at, self.number() | u64::from(extra) << 49);
+        self.hot.store_u64(self.at, self.number() | if extra { EXTRA } else { 0 });
+    }
+
+    /// Keeps what the next descriptor's write-back takes away.
+    pub fn note(&self, at: usize, content: u64) {
+        self.hot.store_u64(at, content);
+        self.hot.store_u64(self.at, self.number() | NOTED);
+    }
+
+    /// What a predecessor noted and did not go on from.
+    pub fn noted(&self, at: usize) -> Option<u64> {
+        (self.hot.load_u64(self.at) & NOTED != 0).then(|| self.hot.load_u64(at))
+    }
+
+    /// Nothing was begun.
+    pub fn finish_at_head(&mut self) {
+        self.next = self.head;
+        self.hot.store_u64(self.at, self.number());
     }
 
     /// What `begin` or `finish` was told last.
