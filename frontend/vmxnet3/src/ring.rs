@@ -230,3 +230,77 @@ impl Completions {
 fn with_generation(control: u64, generation: bool) -> u64 {
     if generation { control | COMPLETION_GEN } else { control & !COMPLETION_GEN }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use guest_memory::crash;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    /// Entries from `at` on that a driver would take for valid, of all that there are.
+    fn valid(ring: &Completions) -> usize {
+        let window = ring.window.as_ref().unwrap();
+        let mut at = ring.at;
+        let mut count = 0;
+        for _ in 0..ring.size() {
+            let control = window.load_u64(usize::from(at.index) * DESCRIPTOR + 8);
+            count += usize::from((control >> 63 == 1) == at.generation);
+            at = at.next(ring.size());
+        }
+        count
+    }
+
+    fn dies(at: u64, work: impl FnOnce()) -> bool {
+        crash::after(Some(at));
+        let died = catch_unwind(AssertUnwindSafe(work)).is_err();
+        crash::after(None);
+        died
+    }
+
+    #[test]
+    fn however_often_workers_die_nothing_valid_is_left_ahead() {
+        let memory = Memory::anonymous(4096);
+        for begin in [0u16, 3, 6] {
+            for (first, second) in (0..12).flat_map(|first| (0..6).map(move |second| (first, second))) {
+                let mut ring = Completions::new(Place { base: 0, size: 8 });
+                let clean = [0; 8 * DESCRIPTOR];
+                memory.window(Address(0), 128).unwrap().write_bytes(0, &clean);
+                assert!(ring.locate(&memory));
+                for _ in 0..begin {
+                    ring.stage([1, 0]);
+                    ring.publish(&memory);
+                }
+                let place = ring.at;
+                (2..7).for_each(|number| ring.stage([number, 0]));
+                let told = !dies(first, || {
+                    ring.publish(&memory);
+                });
+                let mut seen = std::vec::Vec::new();
+                let mut successor = Completions::new(Place { base: 0, size: 8 });
+                successor.locate(&memory);
+                successor.at = place;
+                dies(second, || successor.recover(&memory, |number| seen.push(number)));
+                seen.clear();
+                successor.at = place;
+                successor.recover(&memory, |number| seen.push(number));
+                assert_eq!(valid(&successor), 0, "{begin} {first} {second}");
+                assert_eq!(seen, if told { std::vec![2, 3, 4, 5, 6] } else { std::vec![] });
+            }
+        }
+    }
+
+    #[test]
+    fn places_wrap_with_their_generation() {
+        let last = Position { index: 7, generation: true };
+        assert_eq!(last.next(8), Position { index: 0, generation: false });
+        assert_eq!(last.behind(2, 8), Position { index: 3, generation: false });
+        assert_eq!(last.behind(7, 8), Position { index: 0, generation: false });
+        assert_eq!(Position::START.behind(7, 8), Position { index: 0, generation: false });
+        assert_eq!(Position::START.behind(9, 8), Position::START);
+        for raw in [0, 0x8003, 0x1fff] {
+            assert_eq!(Position::decode(raw, 0x2000).encode(), raw);
+        }
+        assert_eq!(Position::decode(0x8009, 8), Position::START);
+    }
+}

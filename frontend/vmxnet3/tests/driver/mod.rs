@@ -68,11 +68,13 @@ pub struct Ring {
     pub fill: u32,
     pub comp: u32,
     pub gen_bit: bool,
+    /// Receive: descriptors that the device may use.
+    owned: Vec<bool>,
 }
 
 impl Ring {
     fn new(base: u64, size: u32) -> Ring {
-        Ring { base, size, fill: 0, comp: 0, gen_bit: true }
+        Ring { base, size, fill: 0, comp: 0, gen_bit: true, owned: vec![false; size as usize] }
     }
 
     fn advance(&mut self) {
@@ -328,6 +330,7 @@ impl Guest {
             self.put_u64(at, address);
             self.put_u32(at + 8, len | u32::from(body) << 14 | u32::from(valid) << 31);
             if done + 1 < count {
+                ring.owned[ring.fill as usize] = true;
                 ring.advance();
             }
         }
@@ -521,11 +524,14 @@ impl Guest {
             }
             // The device may have passed over some: all up to this one are given again.
             let ring = &mut q.rings[ring_number];
+            assert!(ring.owned[index as usize], "a buffer that is the driver's");
+            ring.owned[index as usize] = false;
             ring.comp = index;
             for _ in 0..ring.available() {
                 let control = (ring.base + u64::from(ring.fill) * 16) as usize + 8;
                 let word = window.load_u32(control) & !(1 << 31);
                 window.store_u32(control, word | u32::from(ring.gen_bit) << 31);
+                ring.owned[ring.fill as usize] = true;
                 ring.advance();
             }
             q.done.advance();
