@@ -3,8 +3,8 @@
 use guest_memory::Memory;
 use request::Instant;
 
-use crate::Pcnet;
 use crate::registers::{bcr, csr};
+use crate::{Chip, Pcnet, vmxnet};
 
 const APROM_BYTES: u64 = 16;
 
@@ -27,9 +27,17 @@ impl Pcnet {
         self.bcr[bcr::BSBC] & bcr::DWIO != 0
     }
 
+    /// VMware's ports lie behind the vlance's in I/O space.
+    fn has_morph(&self, bar: u8) -> bool {
+        bar == 0 && self.config.chip == Chip::Flexible
+    }
+
     /// The port that an access of this length hits. With word I/O it has 16 bits, with double word
-    /// I/O 32; another access meets nothing.
+    /// I/O 32; another access meets nothing. There is no vlance while the adapter is VMXNET.
     fn port(&self, offset: u64, len: usize) -> Option<Port> {
+        if self.vmxnet.morphed {
+            return None;
+        }
         let step: usize = if self.is_dword() { 4 } else { 2 };
         let at = usize::try_from(offset.checked_sub(APROM_BYTES)?).ok()?;
         if len != step || !at.is_multiple_of(step) {
@@ -47,6 +55,10 @@ impl Pcnet {
             for (byte, at) in into.iter_mut().zip(offset..APROM_BYTES) {
                 *byte = self.aprom[at as usize];
             }
+            return;
+        }
+        if self.has_morph(bar) && offset >= vmxnet::MORPH {
+            self.read_morph(offset, into);
             return;
         }
         let Some(port) = self.port(offset, into.len()) else { return };
@@ -79,6 +91,13 @@ impl Pcnet {
                 }
                 self.dirty = true;
             }
+            return;
+        }
+        if self.has_morph(bar) && offset >= vmxnet::MORPH {
+            self.write_morph(now, memory, offset, bytes);
+            return;
+        }
+        if self.vmxnet.morphed {
             return;
         }
         // A double word to RDP switches from word I/O to double word I/O, and does nothing else.

@@ -9,6 +9,8 @@ pub enum Chip {
     /// PCnet-PCI II: what VMware calls vlance. No MII; the link shows in BCR4.
     #[default]
     Am79C970A,
+    /// VMware's "flexible" adapter: an Am79C970A that a VMXNET driver turns into its own device.
+    Flexible,
     /// PCnet-FAST III: drivers look for a PHY behind BCR33 and BCR34.
     Am79C973,
 }
@@ -25,7 +27,7 @@ impl Config {
     /// (AMD, 001h) and a one.
     pub(crate) fn csr88(&self) -> u16 {
         match self.chip {
-            Chip::Am79C970A => 0x1003,
+            Chip::Am79C970A | Chip::Flexible => 0x1003,
             Chip::Am79C973 => 0x5003,
         }
     }
@@ -33,6 +35,7 @@ impl Config {
     pub(crate) fn layout(&self) -> &'static Layout {
         match self.chip {
             Chip::Am79C970A => &AM79C970A,
+            Chip::Flexible => &FLEXIBLE,
             Chip::Am79C973 => &AM79C973,
         }
     }
@@ -60,6 +63,19 @@ const AM79C970A: Layout = Layout {
         Bar::None,
     ],
     caps: &[],
+};
+
+/// OpenBSD knows the flexible adapter by the size of its I/O space.
+const FLEXIBLE: Layout = Layout {
+    bars: [
+        Bar::Io { bytes: 128 },
+        Bar::Memory32 { bytes: REGISTER_BYTES, prefetchable: false },
+        Bar::None,
+        Bar::None,
+        Bar::None,
+        Bar::None,
+    ],
+    ..AM79C970A
 };
 
 const AM79C973: Layout = Layout {

@@ -6,6 +6,7 @@ use request::{Address, Instant};
 use crate::Pcnet;
 use crate::registers::{CSR_RESET, Write, bcr, csr, csr_write, csr0, csr3, csr4, csr5, mode};
 use crate::ring::{Ring, Style};
+use crate::vmxnet::Vmxnet;
 
 /// A double word in two registers, low half first.
 fn pair(registers: &[u16; csr::COUNT], number: usize) -> u32 {
@@ -31,7 +32,7 @@ impl Pcnet {
     }
 
     pub(crate) fn style(&self) -> Style {
-        Style::of(self.bcr[bcr::SWS])
+        if self.vmxnet.morphed { Style::Vmxnet } else { Style::of(self.bcr[bcr::SWS]) }
     }
 
     /// A 24-bit address of 16-bit structures, with the upper byte that CSR2 lends it.
@@ -46,6 +47,7 @@ impl Pcnet {
     /// H_RESET.
     pub(crate) fn hardware_reset(&mut self) {
         self.csr.fill(0);
+        self.vmxnet = Vmxnet::default();
         self.reset_bcrs();
         self.phy.reset();
         self.aprom = crate::eeprom::aprom(self.config.mac);
@@ -84,7 +86,8 @@ impl Pcnet {
     }
 
     /// Nothing is under way.
-    fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
+        self.recheck = None;
         self.demand = false;
         self.poll = None;
         self.stalled = None;

@@ -26,6 +26,7 @@ mod registers;
 mod ring;
 mod state;
 mod transmit;
+mod vmxnet;
 
 pub use config::{Chip, Config};
 pub use nic::{HOT_BYTES, Pcnet};

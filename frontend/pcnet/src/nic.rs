@@ -14,6 +14,7 @@ use crate::phy::Phy;
 use crate::registers::{bcr, csr, csr0};
 use crate::ring::{Direction, Ring};
 use crate::state;
+use crate::vmxnet::Vmxnet;
 
 /// Hot state: where the receive and the transmit ring stand, eight bytes each.
 pub const HOT_BYTES: usize = 64;
@@ -56,6 +57,9 @@ pub struct Pcnet {
     pub(crate) poll_wait: u64,
     /// A frame whose next descriptor is not there yet: how far into it, and since when.
     pub(crate) stalled: Option<(u32, Option<Instant>)>,
+    pub(crate) vmxnet: Vmxnet,
+    /// When to see whether a VMXNET driver missed something.
+    pub(crate) recheck: Option<Instant>,
     pub(crate) link: bool,
     pub(crate) dirty: bool,
     /// Whether a frame that was sent asks for TINT.
@@ -89,6 +93,8 @@ impl Pcnet {
             poll: None,
             poll_wait: 0,
             stalled: None,
+            vmxnet: Vmxnet::default(),
+            recheck: None,
             link: true,
             dirty: false,
             sent: false,
@@ -154,14 +160,12 @@ impl Function for Pcnet {
 
     fn deadline(&self) -> Option<Instant> {
         let stalled = self.stalled.and_then(|(_, until)| until);
-        match (self.poll, stalled) {
-            (Some(poll), Some(stalled)) => Some(poll.min(stalled)),
-            (poll, stalled) => poll.or(stalled),
-        }
+        [self.poll, stalled, self.recheck].into_iter().flatten().min()
     }
 
     fn expire(&mut self, now: Instant, memory: &Memory) {
         self.expire_transmit(now, memory);
+        self.expire_recheck(now, memory);
     }
 
     fn state(&self) -> Vec<u8> {
@@ -185,7 +189,9 @@ impl Function for Pcnet {
         self.locate_rings(memory);
         if self.running() {
             self.demand = true;
-            self.resume_polling();
+            if !self.is_vmxnet() {
+                self.resume_polling();
+            }
             self.csr[csr::STATUS] |= csr0::RINT | csr0::TINT;
         }
     }

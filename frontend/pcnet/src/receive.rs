@@ -57,7 +57,8 @@ impl Pcnet {
         if !is_finished(&frame.facts) {
             return Err(Refused::Offload);
         }
-        let arrival = Arrival { status: why, fcs: [0; FCS_BYTES], has_fcs: false };
+        // VMXNET's lengths are without the sequence.
+        let arrival = Arrival { status: why, fcs: [0; FCS_BYTES], has_fcs: self.is_vmxnet() };
         if rewrite == Rewrite::Keep {
             return self.fill(memory, frame.header, frame.body, arrival);
         }
@@ -132,7 +133,11 @@ impl Pcnet {
         self.spans.clear();
         let mut left = needed;
         let mut used = 0;
+        let most = if self.is_vmxnet() { 1 } else { BUFFERS_MAX };
         while left > 0 {
+            if used == most {
+                return Err(Refused::BufferTooSmall);
+            }
             if self.rx.owned(used).is_none() {
                 // All of the ring would not do.
                 if used > 0 && used == self.rx.count() {
@@ -140,9 +145,6 @@ impl Pcnet {
                 }
                 self.missed();
                 return Err(Refused::NoBuffer);
-            }
-            if used == BUFFERS_MAX {
-                return Err(Refused::BufferTooSmall);
             }
             let (address, len) = self.rx.buffer(self.rx.index(used));
             let part = len.min(left);

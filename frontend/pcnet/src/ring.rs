@@ -53,6 +53,8 @@ pub enum Style {
     Pci,
     /// 3: as 2, with the first and the third double word exchanged.
     Burst,
+    /// VMXNET's own: 24 bytes to receive, 64 to transmit, and a number that tells the owner.
+    Vmxnet,
 }
 
 impl Style {
@@ -64,9 +66,21 @@ impl Style {
         }
     }
 
-    pub fn bytes(self) -> u32 {
-        if self == Style::Lance { 8 } else { 16 }
+    fn bytes(self, direction: Direction) -> u32 {
+        match (self, direction) {
+            (Style::Lance, _) => 8,
+            (Style::Pci | Style::Burst, _) => 16,
+            (Style::Vmxnet, Direction::Receive) => 24,
+            (Style::Vmxnet, Direction::Transmit) => 64,
+        }
     }
+}
+
+/// Who owns a VMXNET descriptor.
+mod owner {
+    pub const DRIVER: u16 = 0;
+    pub const NIC: u16 = 2;
+    pub const NIC_PENDING: u16 = 3;
 }
 
 /// Which way a ring goes.
@@ -111,6 +125,15 @@ impl Ring {
         ring
     }
 
+    fn bytes(&self) -> u32 {
+        self.style.bytes(self.direction)
+    }
+
+    /// The oldest descriptor that was not given back.
+    pub fn position(&self) -> u32 {
+        self.position
+    }
+
     fn note(&self) -> (u32, u32) {
         let note = self.hot.load_u64(0);
         (note as u32, (note >> 32) as u32)
@@ -130,9 +153,12 @@ impl Ring {
     /// The ring lies there now. The position stays.
     pub fn locate(&mut self, memory: &Memory, style: Style, base: u32, count: u32) {
         self.style = style;
-        self.base = base & !(style.bytes() - 1);
+        self.base = match style {
+            Style::Vmxnet => base,
+            _ => base & !(self.bytes() - 1),
+        };
         self.count = count;
-        self.window = match count.checked_mul(style.bytes()) {
+        self.window = match count.checked_mul(self.bytes()) {
             None | Some(0) => None,
             Some(bytes) => memory.window(Address(u64::from(self.base)), bytes),
         };
@@ -192,11 +218,11 @@ impl Ring {
     }
 
     pub fn address_of(&self, index: u32) -> u32 {
-        self.base.wrapping_add(index.wrapping_mul(self.style.bytes()))
+        self.base.wrapping_add(index.wrapping_mul(self.bytes()))
     }
 
     fn place(&self, index: u32) -> usize {
-        index as usize * self.style.bytes() as usize
+        index as usize * self.bytes() as usize
     }
 
     /// OWN, STP and the rest; nothing is owned where there is no memory.
@@ -207,6 +233,11 @@ impl Ring {
         match self.style {
             Style::Lance => u16::from(window.load_acquire_u8(at + 3)) << 8,
             Style::Pci | Style::Burst => window.load_acquire_u16(at + 6),
+            Style::Vmxnet => match window.load_acquire_u16(at + self.owner_place()) {
+                owner::NIC => status::OWN | status::STP | status::ENP,
+                owner::NIC_PENDING => status::OWN | self.mark() | status::STP | status::ENP,
+                _ => 0,
+            },
         }
     }
 
@@ -229,8 +260,28 @@ impl Ring {
             Style::Lance => window.load_u32(at) & 0x00ff_ffff,
             Style::Pci => window.load_u32(at),
             Style::Burst => window.load_u32(at + 8),
+            Style::Vmxnet => return (window.load_u32(at), window.load_u32(at + 8)),
         };
         (address, 4096 - u32::from(window.load_u16(at + 4) & 0x0fff))
+    }
+
+    fn owner_place(&self) -> usize {
+        match self.direction {
+            Direction::Receive => 16,
+            Direction::Transmit => 2,
+        }
+    }
+
+    /// How many pieces a VMXNET transmit descriptor has.
+    pub fn pieces(&self, index: u32) -> u16 {
+        self.window.as_ref().map_or(0, |window| window.load_u16(self.place(index) + 14))
+    }
+
+    /// One of them: address and length.
+    pub fn piece(&self, index: u32, piece: u16) -> (u32, u32) {
+        let Some(window) = &self.window else { return (0, 0) };
+        let at = self.place(index) + 16 + usize::from(piece) * 8;
+        (window.load_u32(at), u32::from(window.load_u16(at + 6)))
     }
 
     /// The 16 bits of BCNT with its ones, as CSR40 and others show it.
@@ -243,6 +294,11 @@ impl Ring {
         match self.style {
             Style::Lance => window.store_release_u8(at + 3, (status >> 8) as u8),
             Style::Pci | Style::Burst => window.store_release_u16(at + 6, status),
+            Style::Vmxnet => {
+                // The mark is an owner of its own there.
+                let owner = if status & status::OWN != 0 { owner::NIC_PENDING } else { owner::DRIVER };
+                window.store_release_u16(at + self.owner_place(), owner);
+            }
         }
     }
 
@@ -253,6 +309,8 @@ impl Ring {
             (Style::Lance, Direction::Transmit) => window.store_u16(at + 6, (detail >> 16) as u16),
             (Style::Pci, _) => window.store_u32(at + 8, detail),
             (Style::Burst, _) => window.store_u32(at, detail),
+            (Style::Vmxnet, Direction::Receive) => window.store_u32(at + 12, detail),
+            (Style::Vmxnet, Direction::Transmit) => {}
         }
     }
 
@@ -290,7 +348,7 @@ impl Ring {
         let mut index = self.position;
         for done in &self.done {
             self.store_status(window, index, done.status & !mark);
-            memory.mark_range(Address(u64::from(self.address_of(index))), self.style.bytes());
+            memory.mark_range(Address(u64::from(self.address_of(index))), self.bytes());
             index = self.after(index);
             left -= 1;
             self.set_note(index, left);
@@ -321,7 +379,7 @@ impl Ring {
             let status = self.status(index);
             if status & mark == mark {
                 self.store_status(window, index, status & !mark);
-                memory.mark_range(Address(u64::from(self.address_of(index))), self.style.bytes());
+                memory.mark_range(Address(u64::from(self.address_of(index))), self.bytes());
             }
             index = self.after(index);
             self.set_note(index, left);

@@ -4,8 +4,9 @@ use alloc::vec::Vec;
 
 use request::Mac;
 
-use crate::Pcnet;
 use crate::registers::{bcr, csr};
+use crate::vmxnet::Vmxnet;
+use crate::{Chip, Pcnet};
 
 /// The form of the bytes.
 const VERSION: u8 = 1;
@@ -14,7 +15,6 @@ const VERSION: u8 = 1;
 const LINK: u8 = 1;
 const LINK_LOST: u8 = 1 << 1;
 
-/// What the state cannot tell: it is of another adapter, or of another version.
 pub fn encode(nic: &Pcnet) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(768);
     bytes.push(VERSION);
@@ -32,6 +32,11 @@ pub fn encode(nic: &Pcnet) -> Vec<u8> {
         flags |= LINK_LOST;
     }
     bytes.push(flags);
+    let vmxnet = &nic.vmxnet;
+    bytes.push(u8::from(vmxnet.morphed));
+    for word in [u32::from(vmxnet.upper), vmxnet.address, vmxnet.length, vmxnet.answer] {
+        bytes.extend(word.to_le_bytes());
+    }
     bytes
 }
 
@@ -43,7 +48,8 @@ pub fn decode(nic: &mut Pcnet, bytes: &[u8]) -> Option<()> {
     let (body, rest) = rest.split_at_checked(words * 2)?;
     let (aprom, rest) = rest.split_first_chunk::<16>()?;
     let (eeprom, rest) = rest.split_first_chunk::<6>()?;
-    let [flags] = rest else { return None };
+    let ([flags, morphed], rest) = rest.split_first_chunk::<2>()?;
+    let vmxnet = <[u8; 16]>::try_from(rest).ok()?;
     if *version != VERSION || Mac(*mac) != nic.config.mac {
         return None;
     }
@@ -58,6 +64,10 @@ pub fn decode(nic: &mut Pcnet, bytes: &[u8]) -> Option<()> {
     }
     nic.aprom = *aprom;
     nic.eeprom.decode(*eeprom);
+    let [upper, address, length, answer] = [0, 4, 8, 12]
+        .map(|at| u32::from_le_bytes([vmxnet[at], vmxnet[at + 1], vmxnet[at + 2], vmxnet[at + 3]]));
+    let morphed = *morphed != 0 && nic.config.chip == Chip::Flexible;
+    nic.vmxnet = Vmxnet { morphed, upper: upper as u16, address, length, answer };
     nic.link = flags & LINK != 0;
     nic.phy.set_link(nic.link, 0);
     nic.phy.lost = flags & LINK_LOST != 0;

@@ -18,7 +18,7 @@ use crate::ring::{Done, status};
 /// Bytes that are copied out of each frame: the addresses, the tag, and a short frame whole.
 const PEEK: usize = 64;
 
-const ETHERNET_HEADER: u32 = 14;
+pub const ETHERNET_HEADER: u32 = 14;
 const FCS_BYTES: u32 = 4;
 
 /// Longest frame with its check sequence that is no babble; a tag has four bytes more.
@@ -44,7 +44,8 @@ mod detail {
     pub const LCAR: u32 = 1 << 27;
 }
 
-enum Step {
+/// What came of a look at the ring.
+pub enum Step {
     Frame,
     Dropped,
     Empty,
@@ -165,6 +166,9 @@ impl Pcnet {
             self.stalled = None;
             return Step::Empty;
         };
+        if self.is_vmxnet() {
+            return self.take_vmxnet(memory, posted, first);
+        }
         if first & status::STP == 0 {
             // The end of a frame that was given up, or was sent before its sender's end was noted.
             self.counters.stray_descriptors = self.counters.stray_descriptors.wrapping_add(1);
@@ -239,7 +243,7 @@ impl Pcnet {
     }
 
     /// Copies the first bytes out, and cuts them off the list, and pads what is short.
-    fn peek(&self, memory: &Memory, posted: &mut Posted) -> bool {
+    pub(crate) fn peek(&self, memory: &Memory, posted: &mut Posted) -> bool {
         let count = (posted.len as usize).min(PEEK);
         if memory.gather(&posted.rest, &mut posted.raw[..count]) != count {
             return false;
@@ -255,7 +259,7 @@ impl Pcnet {
     }
 
     /// The descriptors of a frame are done. `last` is what the driver asked for in the last of them.
-    fn finish(&mut self, parts: u32, last: u16, error: u16, detail: u32) {
+    pub(crate) fn finish(&mut self, parts: u32, last: u16, error: u16, detail: u32) {
         // TINT for each frame, unless for failures and chosen ones alone.
         let extended = self.csr[csr::EXTENDED];
         let chosen = extended & csr5::LTINTEN != 0 && last & status::LTINT != 0;
@@ -271,7 +275,7 @@ impl Pcnet {
         }
     }
 
-    fn drop_frame(&mut self, drop: Drop) -> Step {
+    pub(crate) fn drop_frame(&mut self, drop: Drop) -> Step {
         self.dropped(drop);
         self.stalled = None;
         self.settle = true;

@@ -9,6 +9,9 @@ use pci::Function;
 use proptest::prelude::*;
 use standpipe_pcnet::{Chip, Pcnet};
 
+/// A shared area of VMXNET.
+const AREA: u32 = 0x3000;
+
 #[derive(Clone, Debug)]
 enum Act {
     Csr(u16, u16),
@@ -24,6 +27,8 @@ enum Act {
     MemoryAway(bool),
     Restart,
     Reset,
+    /// Turns the adapter over, with a shared area of sorts.
+    Vmxnet,
     Restore(Vec<u8>),
 }
 
@@ -48,7 +53,13 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (Just(20u16), 0u16..5).prop_map(|(number, value)| Act::Bcr(number, value)),
         1 => (0u8..3, 0u64..40, proptest::collection::vec(any::<u8>(), 0..9))
             .prop_map(|(bar, at, bytes)| Act::Write(bar, at, bytes)),
-        2 => (0u8..3, 0u64..40, 0usize..9).prop_map(|(bar, at, len)| Act::Read(bar, at, len)),
+        3 => (0u64..0x18, prop_oneof![Just(1u32), Just(2), Just(4), Just(0x40), Just(0x2934), Just(0x4392),
+                Just(AREA), any::<u32>()])
+            .prop_map(|(word, value)| Act::Write(0, 0x20 + word * 4, value.to_le_bytes().to_vec())),
+        1 => (0u32..176, prop_oneof![0u32..600, any::<u32>()])
+            .prop_map(|(at, value)| Act::Memory(AREA + at, value.to_le_bytes().to_vec())),
+        1 => Just(Act::Vmxnet),
+        2 => (0u8..3, 0u64..0x80, 0usize..9).prop_map(|(bar, at, len)| Act::Read(bar, at, len)),
         4 => (0u32..0x6000, proptest::collection::vec(any::<u8>(), 1..64))
             .prop_map(|(at, bytes)| Act::Memory(at, bytes)),
         4 => (0u32..64, any::<bool>(), any::<[u8; 16]>()).prop_map(|(index, rx, bytes)| {
@@ -70,11 +81,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_act_harms(style in 0u16..4, acts in proptest::collection::vec(act(), 0..150)) {
+    fn no_act_harms(style in 0u16..4, chip in 0usize..3, acts in proptest::collection::vec(act(), 0..150)) {
         let driver = Driver::new(style, 3);
         let memory = &*driver.memory;
         let hot = hot();
-        let mut nic = Pcnet::new(config(Chip::Am79C973), hot.clone());
+        let chip = [Chip::Am79C970A, Chip::Flexible, Chip::Am79C973][chip];
+        let mut nic = Pcnet::new(config(chip), hot.clone());
         driver.open(&mut nic, 0);
         let nothing = Memory::empty();
         let mut now_memory = memory;
@@ -113,11 +125,19 @@ proptest! {
                 Act::Restart => {
                     let state = nic.state();
                     prop_assert!(state.len() <= pci::STATE_MAX);
-                    nic = Pcnet::new(config(Chip::Am79C973), hot.clone());
+                    nic = Pcnet::new(config(chip), hot.clone());
                     nic.restore(&state);
                     nic.resume(now_memory);
                 }
                 Act::Reset => nic.reset(),
+                Act::Vmxnet => {
+                    for (at, value) in [(0, 0xbabe_864f_u32), (4, 8), (40, 4), (108, 176), (116, 400)] {
+                        driver.write(AREA + at, &value.to_le_bytes());
+                    }
+                    for (at, value) in [(0x20, 0x4392), (0x24, AREA), (0x28, 0x1000), (0x30, 0x40)] {
+                        outl(&mut nic, now_memory, at, value);
+                    }
+                }
                 Act::Restore(bytes) => {
                     nic.restore(&bytes);
                     nic.resume(now_memory);
