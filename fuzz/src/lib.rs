@@ -14,6 +14,7 @@ mod posted;
 mod ring;
 mod storage;
 mod switching;
+mod vfio;
 mod vhost;
 
 pub use commands::{scsi_commands, scsi_state};
@@ -22,6 +23,7 @@ pub use net::virtio_net;
 pub use ring::{packed_ring, split_ring};
 pub use storage::{virtio_blk, virtio_scsi};
 pub use switching::switching;
+pub use vfio::vfio_user;
 pub use vhost::vhost_user;
 
 /// Inputs that libFuzzer found worth keeping: each has its length (u16, little-endian) before it.
@@ -45,6 +47,7 @@ pub struct Target {
 
 pub const TARGETS: &[Target] = &[
     Target { name: "vhost_user", body: vhost_user, seeds: vhost::seeds },
+    Target { name: "vfio_user", body: vfio_user, seeds: vfio::seeds },
     Target { name: "split_ring", body: split_ring, seeds: ring::split_seeds },
     Target { name: "packed_ring", body: packed_ring, seeds: ring::packed_seeds },
     Target { name: "virtio_blk", body: virtio_blk, seeds: storage::blk_seeds },

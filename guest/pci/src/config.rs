@@ -35,7 +35,8 @@ pub struct Change {
     pub command: bool,
     /// How the function may interrupt: the mode, or a mask.
     pub interrupts: bool,
-    /// The function came from D3hot to D0 and has lost its state: PCI Bus Power Management 1.2, 5.4.
+    /// The function came from D3hot to D0 and has lost its state (PCI Bus Power Management
+    /// 1.2).
     pub reset: bool,
     /// Any bit of the space.
     pub any: bool,
@@ -419,7 +420,7 @@ impl Config {
         }
     }
 
-    /// How the function tells of interrupts now. PCI 3.0, 6.8.3.4: MSI-X and MSI are not to be
+    /// How the function tells of interrupts now. PCI 3.0, 6.8: MSI-X and MSI are not to be
     /// enabled at once; with either, INTx is silent.
     pub fn irq_mode(&self) -> IrqMode {
         if self.power_state() != PowerState::D0 {

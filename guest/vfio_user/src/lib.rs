@@ -17,6 +17,11 @@
 //! under way: [`Session::drain`] tells for which, and the lane leaves the message in the socket
 //! until nothing is left.
 //!
+//! Which message a descriptor came with: a read of the socket (a look at it as well) stops behind
+//! the piece of the stream that carried descriptors, and clients send a message in one piece. So
+//! descriptors belong to the last message that began in the bytes of their read, and not to the
+//! first that could have some.
+//!
 //! Specification: QEMU, docs/interop/vfio-user.rst.
 
 #![no_std]
@@ -42,4 +47,4 @@ pub use fault::Fault;
 pub use migration::{MigrationState, Transition};
 pub use session::{Drain, Effect, Outcome, Session, Write, Writes};
 pub use state::{ClientState, INCOMING_MAX, IrqState, LOG_RANGES_MAX, LogState, MapState, State, StateError};
-pub use wire::{Header, WireError, encode_dma_read, encode_dma_write};
+pub use wire::{Header, WireError, decode_dma_read, encode_dma_read, encode_dma_write};

@@ -102,6 +102,16 @@ pub fn encode_dma_read(id: u16, address: u64, count: u64) -> Vec<u8> {
     command(id, DMA_READ, address, count, &[])
 }
 
+/// The address and the bytes in the answer to [`encode_dma_read`]. QEMU 11.1.3 answers as the
+/// specification has it; 10.1 has 32 bits for the length and puts the data right behind them, which
+/// is refused here rather than taken for something else, unless its first four bytes are zero.
+pub fn decode_dma_read(payload: &[u8]) -> Option<(u64, &[u8])> {
+    let (head, data) = payload.split_at_checked(16)?;
+    let mut from = Reader(head);
+    let (address, count) = (from.u64(), from.u64());
+    (u64::try_from(data.len()) == Ok(count)).then_some((address, data))
+}
+
 /// A command of ours to the client: it writes to its memory for us.
 pub fn encode_dma_write(id: u16, address: u64, data: &[u8]) -> Vec<u8> {
     command(id, DMA_WRITE, address, data.len() as u64, data)

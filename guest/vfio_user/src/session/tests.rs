@@ -437,6 +437,12 @@ fn answers_to_commands_of_ours() {
         ]
     );
     assert_eq!(crate::encode_dma_write(7, 1, &[9])[24..], [1, 0, 0, 0, 0, 0, 0, 0, 9]);
+    // As QEMU 11.1.3 answered for the end of its firmware.
+    let answer = words(&[0xffff_fff0, 0, 16, 0, 0x00e0_5bea, 0x2f36_30f0, 0x392f_3332, 0x00fc_0039]);
+    let (address, data) = crate::decode_dma_read(&answer).unwrap();
+    assert_eq!((address, &data[..5]), (0xffff_fff0, &[0xea, 0x5b, 0xe0, 0, 0xf0][..]));
+    assert_eq!(crate::decode_dma_read(&answer[..31]), None);
+    assert_eq!(crate::decode_dma_read(&answer[..15]), None);
     let mut client = Client::new();
     let got = client.raw(&[7, 0, 11, 0, 18, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0], &[1, 2], 0);
     assert_eq!(
