@@ -1,5 +1,8 @@
 //! A frame on its way to the driver: filters, offloads, tags, queues.
 
+use core::sync::atomic::{Ordering, fence};
+use core::time::Duration;
+
 use crate::bits::feature;
 use crate::device::Vmxnet3;
 use crate::headers::{self, Headers};
@@ -18,6 +21,9 @@ const FRAMING: u64 = 22;
 /// MTUs that a device of revision 6 knows.
 const MTU_MIN: u32 = 60;
 const MTU_MAX: u32 = 9190;
+
+/// Far longer than a store takes to be seen.
+const SECOND_LOOK: Duration = Duration::from_micros(50);
 
 /// A header whose tag was changed.
 pub struct Scratch {
@@ -250,6 +256,19 @@ impl Nic for Vmxnet3 {
 
     fn publish(&mut self, now: Instant, memory: &Memory) {
         self.publish_all(now, memory);
+    }
+
+    /// The threshold of deferred frames is what switches doorbells. A driver has no barrier between a
+    /// descriptor's generation bit and its look at the threshold, so that its store may be on its way
+    /// while we look: hence a second look a little later.
+    fn set_doorbells(&mut self, now: Instant, memory: &Memory, wanted: bool) {
+        if self.doorbells == wanted || self.transmit.is_empty() {
+            return;
+        }
+        self.doorbells = wanted;
+        self.store_thresholds(memory);
+        fence(Ordering::SeqCst);
+        self.look_again = wanted.then(|| now.after(SECOND_LOOK));
     }
 
     fn set_link(&mut self, _now: Instant, up: bool, mbps: u32) {

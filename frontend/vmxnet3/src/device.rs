@@ -41,6 +41,12 @@ pub struct Vmxnet3 {
     pub(crate) receive: Vec<Receive>,
     /// The shared area, found once.
     pub(crate) area: Option<Window>,
+    /// The queues' descriptors.
+    pub(crate) descriptors: Option<Window>,
+    /// Drivers ring when they post frames.
+    pub(crate) doorbells: bool,
+    /// When to look again for what was posted while doorbells were being switched on.
+    pub(crate) look_again: Option<Instant>,
     pub(crate) vectors: Vectors,
     /// Events that the shared area does not have yet.
     pub(crate) events_due: u32,
@@ -60,6 +66,9 @@ impl Vmxnet3 {
             transmit: Vec::new(),
             receive: Vec::new(),
             area: None,
+            descriptors: None,
+            doorbells: true,
+            look_again: None,
             vectors: Vectors::new(),
             events_due: 0,
             counters: Counters::default(),
@@ -95,6 +104,9 @@ impl Vmxnet3 {
         self.transmit.clear();
         self.receive.clear();
         self.area = None;
+        self.descriptors = None;
+        self.doorbells = true;
+        self.look_again = None;
         self.dirty = true;
     }
 
@@ -158,7 +170,8 @@ impl Vmxnet3 {
     /// Finds all rings and the shared area. `false`: some are not there.
     pub(crate) fn locate(&mut self, memory: &Memory) -> bool {
         self.area = shared::area(memory, self.control.shared);
-        let mut all = self.area.is_some();
+        self.descriptors = self.control.setup.as_ref().and_then(|setup| setup.descriptors(memory));
+        let mut all = self.area.is_some() && self.descriptors.is_some();
         for queue in &mut self.transmit {
             all &= queue.locate(memory);
         }
@@ -231,8 +244,7 @@ impl Vmxnet3 {
     }
 
     fn each_descriptor(&self, memory: &Memory, write: impl Fn(usize, &Window)) {
-        let Some(setup) = &self.control.setup else { return };
-        let Some(all) = setup.descriptors(memory) else { return };
+        let (Some(setup), Some(all)) = (&self.control.setup, &self.descriptors) else { return };
         for index in 0..setup.transmit.len() + setup.receive.len() {
             if let Some(descriptor) = all.sub(index * queue::BYTES, queue::BYTES) {
                 write(index, &descriptor);
@@ -304,10 +316,22 @@ impl Vmxnet3 {
         if self.control.events != 0 {
             self.store_events(memory);
         }
+        self.store_thresholds(memory);
         for index in 0..VECTORS {
             if self.is_in_use(index) {
                 self.vectors.wake(index);
             }
+        }
+    }
+
+    /// A driver rings when it has deferred as many frames as its queue's descriptor says.
+    pub(crate) fn store_thresholds(&self, memory: &Memory) {
+        let (Some(setup), Some(all)) = (&self.control.setup, &self.descriptors) else { return };
+        let threshold = if self.doorbells { 0 } else { u32::MAX };
+        for index in 0..self.transmit.len() {
+            let at = index * queue::BYTES + queue::TX_THRESHOLD;
+            all.store_u32(at, threshold);
+            memory.mark_range(Address(setup.queues.wrapping_add(at as u64)), 4);
         }
     }
 

@@ -38,6 +38,7 @@ mod rss;
 mod shared;
 mod statistics;
 mod transmit;
+mod tunnel;
 
 pub use config::{Config, REVISION_MAX};
 pub use device::{Counters, Vmxnet3};

@@ -2,6 +2,8 @@
 
 use crate::bits::{Offload, TxDesc};
 use crate::headers::{self, Headers, Network, fold, pseudo_header, sum};
+use crate::tunnel;
+use frame::HEADER_MAX;
 use request::{FrameFacts, Gso};
 
 /// Largest frame whose length fields can be right.
@@ -10,39 +12,86 @@ const PACKET_MAX: u32 = 65_535;
 /// CWR, in the byte of TCP's flags (RFC 3168, 6.1).
 const CWR: u8 = 0x80;
 
-#[derive(Clone, Copy, Debug)]
-pub struct Request {
-    kind: Offload,
-    header_len: u16,
-    mss_or_offset: u16,
+/// What a frame's first descriptor asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    None,
+    /// From where to sum, and where the sum goes, both from the frame's first byte.
+    Checksum {
+        start: u16,
+        place: u16,
+    },
+    Segmentation {
+        header: u16,
+        segment: u16,
+    },
+    /// The same within a tunnel; `header` reaches to the end of the inner headers.
+    InnerChecksum {
+        header: u16,
+        outer_checksum: bool,
+    },
+    InnerSegmentation {
+        header: u16,
+        segment: u16,
+        outer_checksum: bool,
+    },
+    /// What this revision does not have.
+    Unknown,
 }
 
 impl Request {
-    pub fn new(first: TxDesc, _revision: u8) -> Request {
-        Request {
-            kind: first.offload(),
-            header_len: first.header_len(),
-            mss_or_offset: first.mss_or_offset(),
+    #[inline]
+    pub fn new(first: TxDesc, revision: u8) -> Request {
+        let (header, value) = (first.header_len(), first.mss_or_offset());
+        let outer_checksum = first.outer_checksum();
+        match first.offload() {
+            Offload::None => Request::None,
+            Offload::Checksum if revision >= 7 && first.inner() => {
+                Request::InnerChecksum { header, outer_checksum }
+            }
+            Offload::Checksum => Request::Checksum { start: header, place: value },
+            Offload::Segmentation if revision >= 7 && first.inner() => {
+                Request::InnerSegmentation { header, segment: value, outer_checksum }
+            }
+            Offload::Segmentation => Request::Segmentation { header, segment: value },
+            Offload::Encapsulated if revision < 4 => Request::Unknown,
+            Offload::Encapsulated if value == 0 => Request::InnerChecksum { header, outer_checksum },
+            Offload::Encapsulated => Request::InnerSegmentation { header, segment: value, outer_checksum },
+        }
+    }
+
+    /// Bytes to copy out; no more than the headers where what follows is to be cut.
+    pub fn wanted(self) -> usize {
+        match self {
+            Request::InnerSegmentation { header, .. } => usize::from(header).min(HEADER_MAX),
+            _ => HEADER_MAX,
         }
     }
 }
 
 /// Makes facts, and mends the header's copy where the driver left things out. `None`: the request
-/// contradicts the frame.
+/// contradicts the frame. (Segmentation within a tunnel is [`tunnel::Train`]'s.)
 pub fn prepare(request: Request, header: &mut [u8], len: u32) -> Option<FrameFacts> {
-    match request.kind {
-        Offload::None => Some(FrameFacts::default()),
-        Offload::Checksum => {
-            let start = request.header_len;
-            let offset = request.mss_or_offset.checked_sub(start)?;
-            if u32::from(start) + u32::from(offset) + 2 > len || start < 14 {
+    match request {
+        Request::None => Some(FrameFacts::default()),
+        Request::Checksum { start, place } => {
+            let offset = place.checked_sub(start)?;
+            if u32::from(place) + 2 > len || start < 14 {
                 return None;
             }
             Some(FrameFacts { checksum_start: start, checksum_offset: offset, ..FrameFacts::default() })
         }
-        Offload::Segmentation | Offload::Encapsulated => {
-            segmentation(request.header_len, request.mss_or_offset, header, len)
+        Request::Segmentation { header: header_len, segment } => {
+            segmentation(header_len, segment, header, len)
         }
+        Request::InnerChecksum { header: header_len, outer_checksum } => {
+            let layers = tunnel::layers(header, usize::from(header_len))?;
+            if outer_checksum {
+                layers.outer_checksum(header, len)?;
+            }
+            Some(layers.facts())
+        }
+        Request::InnerSegmentation { .. } | Request::Unknown => None,
     }
 }
 
@@ -83,7 +132,7 @@ fn segmentation(header_len: u16, segment: u16, header: &mut [u8], len: u32) -> O
 }
 
 /// Length fields and the IPv4 header's own checksum.
-fn mend_network(header: &mut [u8], found: &Headers, len: u32) -> Option<()> {
+pub fn mend_network(header: &mut [u8], found: &Headers, len: u32) -> Option<()> {
     let at = found.network_at;
     let packet = len.checked_sub(at as u32).filter(|packet| *packet <= PACKET_MAX)?;
     match found.network {

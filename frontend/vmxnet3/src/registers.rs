@@ -34,8 +34,10 @@ const SCHEME_BYTES: u32 = 16;
 pub mod capability {
     pub const UDP_RSS: u32 = 1;
     pub const ESP_RSS_IPV4: u32 = 1 << 1;
+    /// Geneve's and VXLAN's checksum and segmentation, and the checksum of the outer header.
+    pub const TUNNELS: u32 = 0xfc;
     pub const ESP_RSS_IPV6: u32 = 1 << 9;
-    pub const OFFERED: u32 = UDP_RSS | ESP_RSS_IPV4 | ESP_RSS_IPV6;
+    pub const OFFERED: u32 = UDP_RSS | ESP_RSS_IPV4 | TUNNELS | ESP_RSS_IPV6;
 }
 
 impl Vmxnet3 {
@@ -321,12 +323,17 @@ impl Function for Vmxnet3 {
         if self.events_due != 0 {
             return Some(Instant::default());
         }
-        self.vectors.deadline()
+        match (self.vectors.deadline(), self.look_again) {
+            (Some(due), Some(look)) => Some(due.min(look)),
+            (due, look) => due.or(look),
+        }
     }
 
     fn expire(&mut self, now: Instant, memory: &Memory) {
         self.tell_events(now, memory);
         self.vectors.expire(now);
+        // Whoever calls looks at `waiting` afterwards.
+        self.look_again = self.look_again.filter(|look| *look > now);
     }
 
     fn state(&self) -> Vec<u8> {

@@ -1,11 +1,12 @@
 //! From a transmit ring to frames that others can judge and deliver.
 
-use crate::bits::{Offload, TX_GEN, TxDesc, error};
+use crate::bits::{TX_GEN, TxDesc, error};
 use crate::offload::{self, Request};
 use crate::ring::{Commands, Completions, Position};
 use crate::shared::TransmitSetup;
 use crate::statistics::{self, Statistics};
-use frame::{Drop, FRAME_MAX, HEADER_MAX, Posted};
+use crate::tunnel::Train;
+use frame::{Drop, FRAME_MAX, Posted};
 use guest_memory::Memory;
 use request::{Address, FrameFacts, Rewrite, Span};
 
@@ -40,8 +41,18 @@ pub struct Transmit {
     /// Completions that the driver can see and was not told of.
     shown: usize,
     hint: u32,
+    /// What is cut here, and where the ring goes on behind it.
+    train: Option<(Train, Ending)>,
     pub statistics: Statistics,
     pub stored: Statistics,
+}
+
+/// Where a frame ends in the ring.
+#[derive(Clone, Copy)]
+struct Ending {
+    next: Position,
+    completion: Option<u16>,
+    tag: Option<u16>,
 }
 
 impl Transmit {
@@ -54,6 +65,7 @@ impl Transmit {
             published: Position::START,
             shown: 0,
             hint: 0,
+            train: None,
             statistics: Statistics::default(),
             stored: Statistics::default(),
         }
@@ -61,6 +73,8 @@ impl Transmit {
 
     pub fn locate(&mut self, memory: &Memory) -> bool {
         self.hint = 0;
+        // Its spans are of another memory; it begins anew.
+        self.train = None;
         let ring = self.ring.locate(memory);
         self.done.locate(memory) && ring
     }
@@ -115,14 +129,17 @@ impl Transmit {
         if self.error != 0 {
             return Outcome::Empty;
         }
+        if self.train.is_some() {
+            return self.next_of_train(posted);
+        }
         let Some((address, control)) = self.ring.entry(self.ring.at) else { return Outcome::Empty };
         let first = TxDesc(control);
+        let request = Request::new(first, revision);
         posted.rest.clear();
         posted.header_len = 0;
         posted.facts = FrameFacts::default();
-        let plain = first.offload() == Offload::None;
-        let wanted = if !plain {
-            HEADER_MAX
+        let wanted = if request != Request::None {
+            request.wanted()
         } else if first.len() <= SMALL {
             SMALL as usize
         } else {
@@ -152,18 +169,78 @@ impl Transmit {
             let Some((next, control)) = self.ring.entry(at) else { return self.stop(error::NO_EOP) };
             (address, piece) = (next, TxDesc(control));
         }
-        self.ring.at = at.next(self.ring.size());
-        if piece.completion_wanted() {
-            self.done.stage([u64::from(at.index), 0]);
-        }
         posted.len = len;
-        match self.finish(posted, first, readable, revision) {
-            Ok(()) => Outcome::Frame,
-            Err(drop) => {
-                self.statistics.add(statistics::TX_ERRORS, 1);
-                Outcome::Dropped(drop)
+        let ending = Ending {
+            next: at.next(self.ring.size()),
+            completion: piece.completion_wanted().then_some(at.index),
+            tag: first.tag(),
+        };
+        let done = match request {
+            Request::InnerSegmentation { segment, outer_checksum, .. } => {
+                match self.begin_train(posted, readable, segment, outer_checksum) {
+                    Ok(train) => {
+                        self.train = Some((train, ending));
+                        return self.next_of_train(posted);
+                    }
+                    Err(drop) => Err(drop),
+                }
             }
+            _ => self.finish(posted, request, readable, ending.tag),
+        };
+        self.end(ending);
+        match done {
+            Ok(()) => Outcome::Frame,
+            Err(drop) => self.dropped(drop),
         }
+    }
+
+    /// The descriptors of a frame are used.
+    #[inline]
+    fn end(&mut self, ending: Ending) {
+        self.ring.at = ending.next;
+        if let Some(index) = ending.completion {
+            self.done.stage([u64::from(index), 0]);
+        }
+    }
+
+    fn dropped(&mut self, drop: Drop) -> Outcome {
+        self.statistics.add(statistics::TX_ERRORS, 1);
+        Outcome::Dropped(drop)
+    }
+
+    fn begin_train(
+        &mut self,
+        posted: &mut Posted,
+        readable: bool,
+        segment: u16,
+        outer_checksum: bool,
+    ) -> Result<Train, Drop> {
+        check(posted, readable)?;
+        let train = Train::new(posted, segment, outer_checksum).ok_or(Drop::BadHeader)?;
+        let packets = u64::from(train.remaining());
+        self.statistics.add(statistics::LARGE_PACKETS, packets);
+        self.statistics.add(statistics::LARGE_BYTES, u64::from(posted.len));
+        self.statistics.frame(posted.header(), packets, u64::from(posted.len));
+        Ok(train)
+    }
+
+    /// Its descriptors are used when the last of it is taken.
+    #[cold]
+    fn next_of_train(&mut self, posted: &mut Posted) -> Outcome {
+        let Some((train, ending)) = &mut self.train else { return Outcome::Empty };
+        let ending = *ending;
+        let last = train.next(posted);
+        if last.is_some()
+            && let Some(tci) = ending.tag
+        {
+            insert_tag(posted, tci);
+        }
+        if last == Some(false) {
+            return Outcome::Frame;
+        }
+        self.train = None;
+        self.end(ending);
+        if last.is_some() { Outcome::Frame } else { self.dropped(Drop::BadHeader) }
     }
 
     fn stop(&mut self, reason: u32) -> Outcome {
@@ -206,22 +283,13 @@ impl Transmit {
     fn finish(
         &mut self,
         posted: &mut Posted,
-        first: TxDesc,
+        request: Request,
         readable: bool,
-        revision: u8,
+        tag: Option<u16>,
     ) -> Result<(), Drop> {
-        if !readable {
-            return Err(Drop::BadMemory);
-        }
-        if posted.len < ETHERNET_HEADER {
-            return Err(Drop::Runt);
-        }
-        if posted.len > FRAME_MAX {
-            return Err(Drop::TooLong);
-        }
+        check(posted, readable)?;
         let mut packets = 1;
-        if first.offload() != Offload::None {
-            let request = Request::new(first, revision);
+        if request != Request::None {
             posted.facts = offload::prepare(request, &mut posted.raw[..posted.header_len], posted.len)
                 .ok_or(Drop::BadHeader)?;
             if posted.facts.segment != 0 {
@@ -232,11 +300,25 @@ impl Transmit {
             }
         }
         self.statistics.frame(&posted.raw[..posted.header_len], packets, u64::from(posted.len));
-        if let Some(tci) = first.tag() {
+        if let Some(tci) = tag {
             insert_tag(posted, tci);
         }
         Ok(())
     }
+}
+
+#[inline]
+fn check(posted: &Posted, readable: bool) -> Result<(), Drop> {
+    if !readable {
+        return Err(Drop::BadMemory);
+    }
+    if posted.len < ETHERNET_HEADER {
+        return Err(Drop::Runt);
+    }
+    if posted.len > FRAME_MAX {
+        return Err(Drop::TooLong);
+    }
+    Ok(())
 }
 
 #[inline]

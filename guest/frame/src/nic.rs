@@ -74,6 +74,11 @@ pub trait Nic: pci::Function {
     /// Shows the driver what is done, and raises the causes of interrupts.
     fn publish(&mut self, now: Instant, memory: &Memory);
 
+    /// Whether the driver is to ring when it posts frames. `false` while somebody looks at `waiting`
+    /// again and again; before he sleeps he says `true` and looks once more. A model whose driver rings
+    /// always does nothing.
+    fn set_doorbells(&mut self, _now: Instant, _memory: &Memory, _wanted: bool) {}
+
     /// The cable is plugged or pulled. `mbps`: what the uplink has.
     fn set_link(&mut self, now: Instant, up: bool, mbps: u32);
 }
