@@ -103,8 +103,8 @@ pub fn encode_dma_read(id: u16, address: u64, count: u64) -> Vec<u8> {
 }
 
 /// The address and the bytes in the answer to [`encode_dma_read`]. QEMU 11.1.3 answers as the
-/// specification has it; 10.1 has 32 bits for the length and puts the data right behind them, which
-/// is refused here rather than taken for something else, unless its first four bytes are zero.
+/// specification has it; its source had 32 bits for the length once, and the data right behind them.
+/// That is refused here rather than taken for something else, unless the first four bytes are zero.
 pub fn decode_dma_read(payload: &[u8]) -> Option<(u64, &[u8])> {
     let (head, data) = payload.split_at_checked(16)?;
     let mut from = Reader(head);
