@@ -181,7 +181,8 @@ impl Adapter {
     }
 
     /// The next order whose turn has come, after `next` has given all that was posted before it.
-    /// What it ends is noted in the hot state, so that a successor does not run it.
+    /// What it ends is noted in the hot state, so that a successor does not run it. Whoever carried
+    /// it out keeps the control state at once, or the order comes again after a death.
     pub fn take_task_management(&mut self, memory: &Memory) -> Option<Management> {
         while let Some(order) = self.control.orders.front().copied() {
             if !self.is_due(&order) {
@@ -189,19 +190,19 @@ impl Adapter {
             }
             let found = match order.task {
                 Task::Abort { context, target } => {
-                    let id = self.condemn(memory, Fate::Abort, |slot| {
+                    let id = self.condemn(memory, Fate::Abort, order.after, |slot| {
                         slot.context == context && slot.target == target
                     });
                     id.map(|id| Management::Abort { id })
                 }
                 Task::ResetDevice { target, lun } => Place::decode(target, lun).map(|place| {
-                    self.condemn(memory, Fate::Reset, |slot| {
+                    self.condemn(memory, Fate::Reset, order.after, |slot| {
                         Place::decode(slot.target, slot.lun) == Some(place)
                     });
                     Management::ResetDevice { place }
                 }),
                 Task::ResetBus => {
-                    self.condemn(memory, Fate::Reset, |_| true);
+                    self.condemn(memory, Fate::Reset, order.after, |_| true);
                     Some(Management::ResetBus)
                 }
                 Task::ResetAdapter => Some(Management::ResetAdapter),
@@ -218,11 +219,13 @@ impl Adapter {
     }
 
     /// Marks the commands that an order ends. Those that a predecessor had begun and that were not
-    /// given out again end here. Returns the last one that is running.
+    /// given out again end here. What was posted after the order is not meant: a successor may find
+    /// an order again that was carried out. Returns the last one that is running.
     fn condemn(
         &mut self,
         memory: &Memory,
         fate: Fate,
+        after: u64,
         meant: impl Fn(&crate::inflight::Slot) -> bool,
     ) -> Option<u64> {
         let mut found = None;
@@ -230,7 +233,8 @@ impl Adapter {
             // Below COMMANDS_MAX.
             let slot = number as u16;
             let known = self.in_flight.slot(slot);
-            if !matches!(known.stage, Stage::Running | Stage::Resumed) || !meant(&known) {
+            let alive = matches!(known.stage, Stage::Running | Stage::Resumed);
+            if !alive || known.serial > after || !meant(&known) {
                 continue;
             }
             self.in_flight.condemn(slot, fate);

@@ -122,8 +122,6 @@ impl InFlight {
             return None;
         }
         self.slots.push(Slot::default());
-        // Room to give it back without growing then.
-        self.free.reserve(1);
         u16::try_from(next).ok()
     }
 

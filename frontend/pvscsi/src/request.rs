@@ -273,8 +273,8 @@ impl Pieces<'_> {
         let mut left = len;
         let mut looked_at = 0_usize;
         loop {
-            let room = (size::PAGE as u64).saturating_sub(segment % size::PAGE as u64);
-            let mut here = usize::try_from(room).unwrap_or(0) / size::SG_ELEMENT;
+            let within = (segment & (size::PAGE as u64).saturating_sub(1)) as usize;
+            let mut here = size::PAGE.saturating_sub(within) / size::SG_ELEMENT;
             let mut linked = None;
             'segment: while here > 0 {
                 let mut bytes = [0; CHUNK * size::SG_ELEMENT];

@@ -56,7 +56,8 @@ impl Ring {
     /// `None`: a page of it is no memory.
     pub fn new(memory: &Memory, pages: &Pages, bytes: usize) -> Option<Ring> {
         let found: Option<Vec<_>> = pages.iter().map(|number| page(memory, number)).collect();
-        Some(Ring { pages: found?, a_page: (size::PAGE / bytes.max(1)) as u32, bytes })
+        let a_page = size::PAGE.checked_div(bytes)? as u32;
+        Some(Ring { pages: found?, a_page, bytes })
     }
 
     pub fn entries(&self) -> u32 {

@@ -1,6 +1,6 @@
 //! The worker may die between any two stores; the driver must hear of each command's end once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::vec::Vec;
 
@@ -42,6 +42,8 @@ struct World {
     next_context: u64,
     /// Contexts that the driver waits for, with how often the device ran them.
     out: BTreeMap<u64, u32>,
+    /// Contexts that the driver ordered to end.
+    unwanted: BTreeSet<u64>,
     ended: u64,
     told: u8,
     heard: u8,
@@ -68,6 +70,7 @@ impl World {
             dice: Dice(seed | 1),
             next_context: 1,
             out: BTreeMap::new(),
+            unwanted: BTreeSet::new(),
             ended: 0,
             told: 0,
             heard: 0,
@@ -136,7 +139,7 @@ impl World {
             let runs = self.out.remove(&end.context).expect("an end that nobody waits for");
             match end.host_status {
                 0 => assert!(runs > 0, "ended well without having been run"),
-                0x25 | 0x26 => {}
+                0x25 | 0x26 => assert!(self.unwanted.contains(&end.context), "ended without an order"),
                 other => panic!("host status {other:#x}"),
             }
             self.ended += 1;
@@ -189,8 +192,7 @@ impl World {
     }
 
     fn manage(&mut self) {
-        let memory = &self.driver.memory;
-        while let Some(order) = self.worker.adapter.take_task_management(memory) {
+        while let Some(order) = self.worker.adapter.take_task_management(&self.driver.memory) {
             let running = self.worker.running.iter();
             let told = &mut self.worker.told_to_end;
             match order {
@@ -202,6 +204,7 @@ impl World {
                 }
                 Management::Unplug { .. } => panic!("nobody asked for it"),
             }
+            self.keep();
         }
     }
 
@@ -243,10 +246,17 @@ impl World {
             }
             95..98 => {
                 let context = self.out.keys().next().copied().unwrap_or(1);
+                self.unwanted.insert(context);
                 self.order(6, &[context as u32, 0, (context % 3) as u32, 0]);
             }
-            98 if self.dice.below(2) == 0 => self.order(5, &[1, 0, 0]),
-            98 => self.order(4, &[]),
+            98 if self.dice.below(2) == 0 => {
+                self.unwanted.extend(self.out.keys().filter(|context| **context % 3 == 1));
+                self.order(5, &[1, 0, 0]);
+            }
+            98 => {
+                self.unwanted.extend(self.out.keys());
+                self.order(4, &[]);
+            }
             _ => {
                 // Linux's host reset.
                 self.order(1, &[]);
@@ -279,6 +289,9 @@ impl World {
         assert_eq!(self.heard, self.told);
         assert!(!self.worker.adapter.settling());
         assert!(!self.worker.adapter.has_work());
+        // reqConsIdx has come to reqProdIdx, and cmpConsIdx to cmpProdIdx.
+        assert_eq!(self.driver.word(STATE + 4), self.driver.word(STATE));
+        assert_eq!(self.driver.word(STATE + 16), self.driver.word(STATE + 12));
     }
 }
 
@@ -296,7 +309,7 @@ fn run(seed: u64, first: u64, second: Option<u64>) -> bool {
 #[test]
 fn each_command_ends_once_wherever_the_worker_dies() {
     let mut deaths = 0;
-    for seed in 1..=20 {
+    for seed in 1..=10 {
         let mut first = 0;
         while run(seed * 7919, first, None) {
             first += 1;
@@ -304,7 +317,7 @@ fn each_command_ends_once_wherever_the_worker_dies() {
         assert!(first > 150, "a world with few stores shows little");
         deaths += first;
     }
-    assert!(deaths > 4000);
+    assert!(deaths > 2000);
 }
 
 #[test]

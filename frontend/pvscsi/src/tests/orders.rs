@@ -184,6 +184,31 @@ fn what_was_told_to_end_does_not_run_again() {
     assert_eq!(ends, [(2, 0x26), (3, 0x25), (4, 0x26), (1, 0)]);
 }
 
+/// The worker died after it carried out a reset, before that was kept.
+#[test]
+fn an_order_that_comes_again_ends_what_it_ended_before() {
+    let hot = hot();
+    let mut driver = Driver::new(1);
+    let mut one = adapter(&hot);
+    driver.start(&mut one);
+    let memory = &driver.memory;
+    driver.post(&Request::read(1));
+    command(&mut one, memory, 4, &[]);
+    let state = one.state();
+    assert_eq!(take(&mut one, memory).len(), 1);
+    assert_eq!(one.take_task_management(memory), Some(Management::ResetBus));
+    driver.post(&Request::read(2));
+    assert_eq!(take(&mut one, memory).len(), 1);
+    let mut two = successor(&hot, &state, memory);
+    assert_eq!(two.take_task_management(memory), Some(Management::ResetBus));
+    let resumed = take_resumed(&mut two, memory);
+    assert_eq!(resumed.len(), 1);
+    two.complete(memory, resumed[0].id, &GOOD);
+    two.publish(NOW, memory);
+    let ends: Vec<_> = driver.consume_all().iter().map(|end| (end.context, end.host_status)).collect();
+    assert_eq!(ends, [(1, 0x25), (2, 0)]);
+}
+
 #[test]
 fn a_guest_asks_to_be_rid_of_a_lun() {
     let (driver, mut adapter) = started();
