@@ -164,12 +164,23 @@ pub const ASKED: &[Case] = &[
     ),
     case("emulated-82545em", "the same for 82545EM", emulated::e1000_82545em),
     case("emulated-e1000e", "the same for 82574L with e1000e", emulated::e1000e),
-    case("emulated-vlance", "the same for Am79C970A with pcnet32", emulated::vlance),
+    // QEMU's own brings no frame from the other guest by the cable that they have here.
+    own("emulated-vlance", "the same for Am79C970A with pcnet32", emulated::vlance),
     case("emulated-vmxnet3", "the same for VMXNET3 with vmxnet3", emulated::vmxnet3),
     case(
         "emulated-pvscsi",
         "PVSCSI with vmw_pvscsi: identity, reservations, hot-plug, resets under load, reload, kills",
         emulated::pvscsi,
+    ),
+    own(
+        "emulated-hotplug",
+        "a vmxnet3 and a pvscsi are plugged into a running guest over QMP, used, and plugged out again",
+        emulated::hotplug,
+    ),
+    own(
+        "graduation",
+        "one volume on pvscsi and virtio-scsi at once: one name, and what one writes the other reads",
+        emulated::graduation,
     ),
 ];
 
