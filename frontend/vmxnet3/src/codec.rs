@@ -29,13 +29,7 @@ impl Writer {
 
 pub struct Reader<'a>(pub &'a [u8]);
 
-impl<'a> Reader<'a> {
-    pub fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (now, later) = self.0.split_at_checked(count)?;
-        self.0 = later;
-        Some(now)
-    }
-
+impl Reader<'_> {
     pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (now, later) = self.0.split_first_chunk::<N>()?;
         self.0 = later;

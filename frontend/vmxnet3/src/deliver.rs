@@ -237,9 +237,10 @@ impl Nic for Vmxnet3 {
     }
 
     fn deliver(&mut self, memory: &Memory, frame: &Frame<'_>, rewrite: Rewrite) -> Result<u32, Refused> {
-        let mut scratch = core::mem::replace(&mut self.scratch, Scratch::new());
+        // Always there but during this call.
+        let Some(mut scratch) = self.scratch.take() else { return Err(Refused::Broken) };
         let done = self.try_deliver(memory, frame, rewrite, &mut scratch);
-        self.scratch = scratch;
+        self.scratch = Some(scratch);
         match done {
             Ok(bytes) => {
                 let counters = &mut self.counters;

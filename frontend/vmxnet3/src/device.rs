@@ -1,5 +1,6 @@
 //! The device: registers, queues and interrupts as one.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::bits::{self, TX_QUEUES, VECTORS, event};
@@ -52,7 +53,7 @@ pub struct Vmxnet3 {
     pub(crate) events_due: u32,
     pub(crate) counters: Counters,
     /// Room for headers that are changed.
-    pub(crate) scratch: crate::deliver::Scratch,
+    pub(crate) scratch: Option<Box<crate::deliver::Scratch>>,
 }
 
 impl Vmxnet3 {
@@ -72,7 +73,7 @@ impl Vmxnet3 {
             vectors: Vectors::new(),
             events_due: 0,
             counters: Counters::default(),
-            scratch: crate::deliver::Scratch::new(),
+            scratch: Some(Box::new(crate::deliver::Scratch::new())),
         }
     }
 

@@ -51,16 +51,7 @@ pub fn of_frame(frame: &[u8]) -> Headers {
     }
 }
 
-/// An IP packet of either version, as a tunnel carries it.
-pub fn of_packet(frame: &[u8], at: usize) -> Headers {
-    match frame.get(at).map(|first| first >> 4) {
-        Some(4) => of_v4(frame, at),
-        Some(6) => of_v6(frame, at),
-        _ => Headers::default(),
-    }
-}
-
-pub fn of_v4(frame: &[u8], at: usize) -> Headers {
+fn of_v4(frame: &[u8], at: usize) -> Headers {
     let Some(ip) = frame.get(at..).and_then(|ip| ip.first_chunk::<20>()) else {
         return Headers::default();
     };
@@ -78,7 +69,7 @@ pub fn of_v4(frame: &[u8], at: usize) -> Headers {
     }
 }
 
-pub fn of_v6(frame: &[u8], at: usize) -> Headers {
+fn of_v6(frame: &[u8], at: usize) -> Headers {
     let Some(ip) = frame.get(at..).and_then(|ip| ip.first_chunk::<40>()) else {
         return Headers::default();
     };

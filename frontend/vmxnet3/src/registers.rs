@@ -71,7 +71,7 @@ impl Vmxnet3 {
                     self.vectors.set_mask(now, index, value & 1 != 0);
                     self.hot.set_unmasked(self.vectors.unmasked());
                 }
-                None => self.counters.doorbells += 1,
+                None => self.counters.doorbells += u64::from(bits::DOORBELLS.contains(&offset)),
             }
             return;
         }

@@ -20,7 +20,6 @@ pub mod at {
     pub const TX_QUEUES: usize = 62;
     pub const RX_QUEUES: usize = 63;
     pub const AUTO_MASK: usize = 80;
-    pub const VECTORS: usize = 81;
     pub const EVENT_VECTOR: usize = 82;
     pub const LEVELS: usize = 83;
     pub const RX_MODE: usize = 120;

@@ -12,9 +12,7 @@ pub const UNICAST_PACKETS: usize = 2;
 pub const MULTICAST_PACKETS: usize = 4;
 pub const BROADCAST_PACKETS: usize = 6;
 pub const TX_ERRORS: usize = 8;
-pub const TX_DISCARDED: usize = 9;
 pub const RX_OUT_OF_BUFFERS: usize = 8;
-pub const RX_ERRORS: usize = 9;
 
 impl Statistics {
     pub const COUNT: usize = 10;
