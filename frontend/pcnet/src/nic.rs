@@ -216,8 +216,24 @@ impl Function for Pcnet {
             ("lost_carrier", counters.lost_carrier),
             ("memory_errors", counters.memory_errors),
         ]);
-        all.extend(Drop::ALL.iter().map(|drop| (drop.name(), counters.drops[*drop as usize])));
-        all.extend(Refused::ALL.iter().map(|refused| (refused.name(), counters.refused[*refused as usize])));
+        let names = Drop::ALL.iter().map(|drop| match drop {
+            Drop::Runt => "dropped_runt",
+            Drop::TooLong => "dropped_too_long",
+            Drop::BadHeader => "dropped_bad_header",
+            Drop::NotNegotiated => "dropped_not_negotiated",
+            Drop::BadMemory => "dropped_bad_memory",
+        });
+        all.extend(names.zip(counters.drops));
+        let names = Refused::ALL.iter().map(|refused| match refused {
+            Refused::NoBuffer => "refused_no_buffer",
+            Refused::BufferTooSmall => "refused_buffer_too_small",
+            Refused::Offload => "refused_offload",
+            Refused::Filtered => "refused_filtered",
+            Refused::BadMemory => "refused_bad_memory",
+            Refused::Broken => "refused_broken",
+            Refused::Malformed => "refused_malformed",
+        });
+        all.extend(names.zip(counters.refused));
         all
     }
 }

@@ -260,10 +260,15 @@ impl Pcnet {
 
     /// The descriptors of a frame are done. `last` is what the driver asked for in the last of them.
     pub(crate) fn finish(&mut self, parts: u32, last: u16, error: u16, detail: u32) {
-        // TINT for each frame, unless for failures and chosen ones alone.
+        // TINT comes for failures in any case; else for the frames that ask for it (LTINTEN, which
+        // overrides TOKINTD), for none (TOKINTD), or for all.
         let extended = self.csr[csr::EXTENDED];
-        let chosen = extended & csr5::LTINTEN != 0 && last & status::LTINT != 0;
-        self.sent |= error != 0 || extended & csr5::TOKINTD == 0 || chosen;
+        let wanted = if extended & csr5::LTINTEN != 0 {
+            last & status::LTINT != 0
+        } else {
+            extended & csr5::TOKINTD == 0
+        };
+        self.sent |= error != 0 || wanted;
         for part in 0..parts {
             let now = self.tx.status(self.tx.index(0));
             let mut done = Done { status: now & !(status::OWN | status::ERR | status::SENT), detail: None };

@@ -14,7 +14,7 @@ use request::{Address, Instant};
 use crate::Pcnet;
 use crate::receive::locate;
 use crate::registers::{csr, csr0, mode};
-use crate::ring::{Style, status};
+use crate::ring::Style;
 use crate::transmit::{ETHERNET_HEADER, Step};
 
 /// Where the morph port lies, and VMXNET's registers behind it.
@@ -356,7 +356,7 @@ impl Pcnet {
         } else {
             None
         };
-        self.finish(1, now & !status::LTINT, 0, 0);
+        self.finish(1, now, 0, 0);
         self.demand &= self.tx.owned(0).is_some();
         if let Some(drop) = refused {
             return self.drop_frame(drop);

@@ -189,6 +189,14 @@ fn faults_of_the_driver_are_dropped_and_counted() {
     assert_eq!(states, [0x0100, 0x0300, 0x0300, 0x4200, 0x0300]);
     assert_eq!(read_csr(&mut nic, &memory, 0) & 0x8800, 0x8800, "MERR");
     assert_eq!(counter(&nic, "memory_errors"), 1);
+    assert_eq!(counter(&nic, "stray_descriptors"), 1);
+    for (name, count) in [("dropped_runt", 1), ("dropped_bad_memory", 1), ("dropped_bad_header", 2)] {
+        assert_eq!(counter(&nic, name), count, "{name}");
+    }
+    let mut names: Vec<_> = nic.counters().iter().map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), nic.counters().len(), "a name for each end");
 
     // Longer than any IP packet: 16 descriptors of 4,096 bytes are; the rest has no beginning.
     let (driver, memory, mut nic) = open(2, 5, 0);
@@ -378,20 +386,22 @@ fn without_a_cable_the_carrier_is_lost() {
 fn interrupts_of_sent_frames_can_be_chosen() {
     let (mut driver, memory, mut nic) = open(2, 2, 0);
     write_csr(&mut nic, &memory, 0, 0x0140);
-    // TOKINTD and LTINTEN.
-    write_csr(&mut nic, &memory, 5, 0xc000);
-    driver.send(PEER, 100);
-    drain(&mut nic, &memory);
-    nic.publish(NOW, &memory);
-    assert!(!nic.interrupts().level);
-    driver.reap();
-    driver.write(TX_BUFFERS + BUFFER, &frame_of(PEER, 1, 100));
-    driver.post(TX_AT, 1, TX_BUFFERS + BUFFER, 100, 0x9300);
+    // TOKINTD; LTINTEN; both.
+    for chosen in [0x8000, 0x4000, 0xc000] {
+        write_csr(&mut nic, &memory, 5, chosen);
+        driver.send(PEER, 100);
+        drain(&mut nic, &memory);
+        nic.publish(NOW, &memory);
+        assert!(!nic.interrupts().level, "{chosen:x}");
+        assert_eq!(driver.reap().len(), 1);
+    }
+    driver.write(TX_BUFFERS + 3 * BUFFER, &frame_of(PEER, 3, 100));
+    driver.post(TX_AT, 3, TX_BUFFERS + 3 * BUFFER, 100, 0x9300);
     drain(&mut nic, &memory);
     nic.publish(NOW, &memory);
     assert!(nic.interrupts().level);
     // The bit is MORE on the way back, and is clear.
-    assert_eq!(driver.seen(TX_AT, 1).status, 0x0300);
+    assert_eq!(driver.seen(TX_AT, 3).status, 0x0300);
 }
 
 #[test]
