@@ -62,6 +62,8 @@ pub struct Causes {
     /// The same for each vector, with the messages that wait.
     vector_quiet: [Option<Instant>; VECTORS],
     vector_waits: u32,
+    /// A predecessor may have masked a cause for a message that it did not send.
+    owes_messages: bool,
 }
 
 impl Causes {
@@ -81,6 +83,7 @@ impl Causes {
             quiet_until: None,
             vector_quiet: [None; VECTORS],
             vector_waits: 0,
+            owes_messages: false,
         }
     }
 
@@ -103,6 +106,21 @@ impl Causes {
             (self.quiet_until, self.vector_quiet) = (None, [None; VECTORS]);
             // What waits comes in the new way; of the time it is only known that it is no earlier.
             self.raise(Instant::default(), self.icr);
+            self.send_owed();
+        }
+    }
+
+    /// Every vector in use, once, after a death: what a message masks is masked before it is sent.
+    fn send_owed(&mut self) {
+        if !self.owes_messages || self.mode != IrqMode::MsiX {
+            return;
+        }
+        self.owes_messages = false;
+        for nth in 0..5 {
+            let entry = self.rules.ivar >> (4 * nth);
+            if entry & 8 != 0 && (entry & 7) < VECTORS as u32 {
+                self.vectors |= 1 << (entry & 7);
+            }
         }
     }
 
@@ -264,6 +282,8 @@ impl Causes {
         self.told = 0;
         self.level = false;
         self.raise(Instant::default(), causes);
+        self.owes_messages = self.new;
+        self.send_owed();
     }
 
     pub fn take(&mut self) -> Interrupts {

@@ -12,7 +12,7 @@ use crate::config::{BAR_REGISTERS, Config};
 use crate::eeprom::Eeprom;
 use crate::interrupt::{self, Causes, Rules};
 use crate::phy::Phy;
-use crate::receive::{self, Front, Receive};
+use crate::receive::{self, Arrival, Front, Receive};
 use crate::registers::{self as r, Registers};
 use crate::ring::Ring;
 use crate::rss;
@@ -315,13 +315,13 @@ impl E1000 {
         let (queue, hash) = self.steer(front.bytes());
         let mut group = [0; 6];
         group.copy_from_slice(&front.bytes()[..6]);
-        let bytes = self.rx[queue].deliver(memory, &self.settings, frame, rewrite, front, hash).inspect_err(
-            |refused| match refused {
+        let arrival = Arrival { frame, rewrite, front, hash };
+        let bytes =
+            self.rx[queue].deliver(memory, &self.settings, arrival).inspect_err(|refused| match refused {
                 Refused::NoBuffer => statistics::count(&mut self.registers, r::RNBC),
                 Refused::BufferTooSmall => statistics::count(&mut self.registers, r::ROC),
                 _ => {}
-            },
-        )?;
+            })?;
         statistics::received(&mut self.registers, u64::from(bytes), &group);
         Ok(bytes)
     }
@@ -462,7 +462,7 @@ impl Function for E1000 {
     fn memory_changed(&mut self, _memory: &Memory) {
         for queue in 0..QUEUES {
             self.rx[queue].ring.forget_window();
-            self.tx[queue].ring.forget_window();
+            self.tx[queue].memory_changed();
         }
     }
 
@@ -573,7 +573,7 @@ impl Nic for E1000 {
                     self.hold_transmit(now, causes);
                 }
             }
-            let received = self.rx[queue].publish(&self.settings);
+            let received = self.rx[queue].publish(memory, &self.settings);
             if received.any {
                 at_once |= if received.low { interrupt::RXDMT0 } else { 0 };
                 self.hold_receive(now, interrupt::RXT0 | cause(interrupt::RXQ0));

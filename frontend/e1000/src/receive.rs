@@ -113,6 +113,15 @@ pub struct Receive {
     pub(crate) shown: bool,
 }
 
+/// A frame that passed the filters.
+pub struct Arrival<'a> {
+    pub frame: &'a Frame<'a>,
+    pub rewrite: Rewrite,
+    pub front: Front,
+    /// The first half of an extended descriptor.
+    pub hash: u64,
+}
+
 /// A frame's first bytes as the driver is to have them.
 pub struct Front {
     bytes: [u8; HEADER_MAX + 8],
@@ -226,14 +235,12 @@ impl Receive {
         &mut self,
         memory: &Memory,
         settings: &Settings,
-        frame: &Frame<'_>,
-        rewrite: Rewrite,
-        mut front: Front,
-        hash: u64,
+        arrival: Arrival<'_>,
     ) -> Result<u32, Refused> {
         if let Some(sizes) = settings.split {
-            return self.deliver_split(memory, settings, frame, rewrite, front, hash, sizes);
+            return self.deliver_split(memory, settings, arrival, sizes);
         }
+        let Arrival { frame, rewrite, mut front, hash } = arrival;
         let body = frame.body.len();
         let len = body.saturating_add(front.len as u64);
         let tag = if front.tag.is_some() { 4 } else { 0 };
@@ -368,10 +375,14 @@ impl Receive {
     }
 
     /// Shows the driver what was staged, as `ring` says.
-    pub fn publish(&mut self, settings: &Settings) -> Published {
+    pub fn publish(&mut self, memory: &Memory, settings: &Settings) -> Published {
         let head = self.ring.head();
         if self.ring.next == head {
             return Published { any: core::mem::take(&mut self.shown), low: false };
+        }
+        // What cannot be shown now is kept for later.
+        if !self.ring.look(memory) {
+            return Published::default();
         }
         let threshold = self.ring.count >> settings.low;
         let before = self.ring.free_from(head);

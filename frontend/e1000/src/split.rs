@@ -13,11 +13,10 @@
 //! death in 3 it is shown with a length of zero, which drivers drop: the frame is lost, the ring is
 //! not.
 
-use frame::{Frame, Refused};
+use frame::Refused;
 use guest_memory::Memory;
-use request::Rewrite;
 
-use crate::receive::{EOP, FCS, Front, MINIMUM, Receive, Settings, status};
+use crate::receive::{Arrival, EOP, FCS, MINIMUM, Receive, Settings, status};
 use crate::registers::{self as r, Registers};
 use crate::ring::{DD, MARK};
 
@@ -48,12 +47,10 @@ impl Receive {
         &mut self,
         memory: &Memory,
         settings: &Settings,
-        frame: &Frame<'_>,
-        rewrite: Rewrite,
-        mut front: Front,
-        hash: u64,
+        arrival: Arrival<'_>,
         sizes: [u32; 4],
     ) -> Result<u32, Refused> {
+        let Arrival { frame, rewrite, mut front, hash } = arrival;
         let body = frame.body.len();
         let len = body.saturating_add(front.len() as u64);
         let stored = len.max(MINIMUM) + if settings.fcs { FCS } else { 0 };

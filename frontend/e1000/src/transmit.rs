@@ -98,8 +98,9 @@ pub struct Transmit {
     /// Indexes of descriptors that ask for a report, taken and not published.
     reports: Vec<u16>,
     report_now: bool,
-    /// The descriptors up to the tail are not a whole frame.
-    partial: bool,
+    /// The descriptors up to the tail are not a whole frame, or the ring is not in memory: there is
+    /// nothing to come back for until that changes.
+    stuck: bool,
     /// The rest of a frame that is too long is to be passed over.
     skipping: bool,
     hint: u32,
@@ -130,7 +131,7 @@ impl Transmit {
             contexts_changed: false,
             reports: Vec::new(),
             report_now: false,
-            partial: false,
+            stuck: false,
             skipping: false,
             hint: 0,
         }
@@ -146,7 +147,7 @@ impl Transmit {
     pub fn forget(&mut self) {
         self.reports.clear();
         self.report_now = false;
-        self.partial = false;
+        self.stuck = false;
         self.skipping = false;
     }
 
@@ -162,12 +163,17 @@ impl Transmit {
 
     pub fn set_tail(&mut self, tail: u16) {
         self.ring.set_tail(tail);
-        self.partial = false;
+        self.stuck = false;
+    }
+
+    pub fn memory_changed(&mut self) {
+        self.ring.forget_window();
+        self.stuck = false;
     }
 
     #[inline]
     pub fn waiting(&self) -> bool {
-        !self.partial && self.ring.available() > 0
+        !self.stuck && self.ring.available() > 0
     }
 
     /// Takes the next frame.
@@ -180,6 +186,7 @@ impl Transmit {
             return Step::Empty;
         }
         if !self.ring.look(memory) {
+            self.stuck = true;
             return Step::NoRing;
         }
         let reports = self.reports.len();
@@ -233,7 +240,7 @@ impl Transmit {
             {
                 self.reports.pop();
             }
-            self.partial = true;
+            self.stuck = true;
         }
         Step::Empty
     }
@@ -408,7 +415,8 @@ impl Transmit {
 
     /// Shows the driver what was taken, as `ring` says.
     pub fn publish(&mut self, memory: &Memory) -> Published {
-        if self.ring.next == self.ring.head() {
+        // What cannot be shown now is kept for later.
+        if self.ring.next == self.ring.head() || !self.ring.look(memory) {
             return Published::default();
         }
         let any = !self.reports.is_empty();

@@ -110,7 +110,7 @@ fn tags_are_put_in_where_descriptors_say_so() {
     bench.set_descriptor(TX_RING, 0, descriptor);
     bench.set_descriptor(TX_RING, 1, descriptor);
     bench.write(TDT, 1);
-    assert_eq!(bench.sent(), [frame.clone()], "not without CTRL.VME");
+    assert_eq!(bench.sent(), vec![frame.clone()], "not without CTRL.VME");
     let ctrl = bench.read(CTRL);
     bench.write(CTRL, ctrl | 1 << 30);
     bench.write(TDT, 2);
@@ -383,6 +383,30 @@ fn the_loopback_test_of_ethtool_passes() {
         }
         assert_eq!(bench.deliver(&frame), Err(Refused::Filtered), "and nothing comes in");
     }
+}
+
+#[test]
+fn staged_completions_outlive_a_change_of_the_memory_map() {
+    let mut bench = open();
+    post_receive(&mut bench, 4);
+    bench.put(TX_BUFFERS, &numbered(1, 64));
+    bench.set_descriptor(TX_RING, 0, [TX_BUFFERS, 64 | (EOP | IFCS | RS) << 24]);
+    bench.write(TDT, 1);
+    assert_eq!(bench.nic.transmit(&bench.memory, 0, &mut bench.posted), Taken::Frame);
+    bench.deliver(&numbered(1, 100)).unwrap();
+    let (now, nothing) = (bench.now, guest_memory::Memory::empty());
+    bench.nic.memory_changed(&nothing);
+    bench.nic.publish(now, &nothing);
+    assert_eq!(bench.descriptor(TX_RING, 0)[1] >> 32, 0);
+    // A doorbell meanwhile leads nowhere, and nobody is to come back for it.
+    bench.write(TDT, 2);
+    assert_eq!(bench.nic.transmit(&nothing, 0, &mut bench.posted), Taken::Empty);
+    assert_eq!(bench.nic.waiting(), 0);
+    bench.nic.memory_changed(&bench.memory);
+    assert_eq!(bench.nic.waiting(), 1);
+    bench.publish();
+    assert_eq!(bench.descriptor(TX_RING, 0)[1] >> 32, 1);
+    assert_eq!(bench.descriptor(RX_RING, 0)[1] >> 32, 7);
 }
 
 #[test]
