@@ -8,7 +8,7 @@ use crate::device::Vmxnet3;
 use crate::headers::{self, Headers};
 use crate::receive::Arriving;
 use crate::transmit::Outcome;
-use frame::{Body, Frame, HEADER_MAX, Nic, Posted, Refused, Taken};
+use frame::{Body, FRAME_MAX, Frame, HEADER_MAX, Nic, Posted, Refused, Taken};
 use guest_memory::Memory;
 use request::{CHECKSUM_NONE, Gso, Instant, Mac, Rewrite};
 
@@ -141,6 +141,9 @@ impl Vmxnet3 {
             None => return Err(Refused::NoBuffer),
         };
         let large = facts.gso != Gso::None;
+        if len > u64::from(FRAME_MAX) {
+            return Err(Refused::BufferTooSmall);
+        }
         if !large && (MTU_MIN..=MTU_MAX).contains(&mtu) && len > u64::from(mtu) + FRAMING {
             return Err(Refused::BufferTooSmall);
         }

@@ -135,22 +135,23 @@ impl Receive {
         [self.rings[0].at, self.rings[1].at] = at;
     }
 
-    /// The next buffer for the beginning of a frame. Those for what follows are passed over.
+    /// The next buffer for the beginning of a frame. Those for what follows are passed over, for good:
+    /// a ring of nothing else is looked through once.
     #[inline]
-    fn head(&self) -> Option<(Position, Address, RxDesc)> {
-        let mut at = self.rings[0].at;
-        for _ in 0..self.rings[0].size() {
-            let (address, control) = self.rings[0].entry(at)?;
+    fn head(&mut self) -> Option<(Position, Address, RxDesc)> {
+        let ring = &mut self.rings[0];
+        for _ in 0..ring.size() {
+            let (address, control) = ring.entry(ring.at)?;
             let descriptor = RxDesc(control);
             if !descriptor.is_body() {
-                return Some((at, address, descriptor));
+                return Some((ring.at, address, descriptor));
             }
-            at = at.next(self.rings[0].size());
+            ring.at = ring.at.next(ring.size());
         }
         None
     }
 
-    /// Copies a frame into buffers and stages their completions. Nothing is changed if it is refused.
+    /// Copies a frame into buffers and stages their completions. A frame that is refused uses none.
     #[inline]
     pub fn deliver(&mut self, memory: &Memory, arriving: &Arriving<'_>) -> Result<u32, Refused> {
         if self.error != 0 {

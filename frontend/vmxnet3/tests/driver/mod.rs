@@ -341,6 +341,11 @@ impl Guest {
         assert_eq!(self.command(0xcafe_0003), 0);
     }
 
+    pub fn rx_mode_unchecked(&mut self, mode: u32) {
+        self.put_u32(SHARED + 120, mode);
+        self.command(0xcafe_0003);
+    }
+
     pub fn unmask(&mut self) {
         for vector in 0..self.shape.tx_queues + self.shape.rx_queues + 1 {
             self.write(0, vector as u64 * 8, 0);
