@@ -24,9 +24,14 @@ struct World {
 }
 
 impl World {
-    fn new(style: u16, log: u32, sloppy: bool) -> Self {
+    fn new(style: u16, log: u32, sloppy: bool, parts: u32) -> Self {
         let mut driver = Driver::new(style, log);
         driver.sloppy = sloppy;
+        driver.parts = parts;
+        if parts > 1 {
+            // A frame of 100 bytes and its check sequence.
+            driver.shorten(104_u32.div_ceil(parts));
+        }
         let hot = hot();
         let mut nic = Pcnet::new(config(Chip::Am79C970A), hot.clone());
         driver.open(&mut nic, 0);
@@ -83,7 +88,7 @@ impl World {
         // A successor may carry a burst to its end first, whose frames take buffers.
         assert!(!self.live(None, 0));
         let offered = self.offered;
-        let count = self.driver.count();
+        let count = self.driver.count() / self.driver.parts;
         for _ in 0..3 {
             self.driver_goes_on(count);
             assert!(!self.live(None, count));
@@ -112,12 +117,17 @@ impl World {
 /// Dies after each number of stores; the driver posts `posted` frames, `frames` more while nobody is
 /// there, and is offered `deliveries`.
 fn each_store(style: u16, log: u32, sloppy: bool, posted: u32, deliveries: u32) {
+    each_store_of(1, style, log, sloppy, posted, deliveries);
+}
+
+/// The same with frames of several descriptors.
+fn each_store_of(parts: u32, style: u16, log: u32, sloppy: bool, posted: u32, deliveries: u32) {
     let mut first = 0;
     loop {
         let mut second = 0;
         let mut died = false;
         loop {
-            let mut world = World::new(style, log, sloppy);
+            let mut world = World::new(style, log, sloppy, parts);
             world.driver_goes_on(posted);
             died |= world.live(Some(first), deliveries);
             world.driver_goes_on(world.driver.count());
@@ -167,4 +177,13 @@ fn rings_of_one_and_two() {
         each_store(2, log, false, 1, 1);
         each_store(0, log, true, 1, 1);
     }
+}
+
+#[test]
+fn frames_of_several_descriptors() {
+    for style in [0, 2, 3] {
+        each_store_of(2, style, 2, false, 2, 2);
+    }
+    each_store_of(3, 2, 3, false, 2, 2);
+    each_store_of(2, 0, 3, true, 3, 3);
 }

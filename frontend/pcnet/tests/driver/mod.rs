@@ -129,6 +129,10 @@ pub struct Driver {
     pub dirty_tx: u32,
     /// Sets OWN and leaves all else as it finds it.
     pub sloppy: bool,
+    /// Length of its receive buffers.
+    pub buffer: u32,
+    /// Descriptors that each of its own frames is spread over, handed over from the last to the first.
+    pub parts: u32,
     /// Number of the next frame to be sent.
     pub number: u32,
     pub received: Vec<Vec<u8>>,
@@ -147,6 +151,8 @@ impl Driver {
             next_tx: 0,
             dirty_tx: 0,
             sloppy: false,
+            buffer: BUFFER,
+            parts: 1,
             number: 0,
             received: Vec::new(),
         };
@@ -222,7 +228,7 @@ impl Driver {
         if self.sloppy {
             status |= self.seen(RX_AT, index).status;
         }
-        self.post(RX_AT, index, RX_BUFFERS + index * BUFFER, BUFFER, status);
+        self.post(RX_AT, index, RX_BUFFERS + index * BUFFER, self.buffer, status);
     }
 
     /// Writes the initialization block of the style, with `mode` in it.
@@ -258,20 +264,32 @@ impl Driver {
         write_csr(nic, memory, 0, 0x0142);
     }
 
-    /// Posts the next frame in one descriptor, if there is one left.
+    /// All receive buffers have this length from now on.
+    pub fn shorten(&mut self, buffer: u32) {
+        self.buffer = buffer;
+        self.clear_rings();
+    }
+
+    /// Posts the next frame, if there are descriptors left.
     pub fn send(&mut self, to: Mac, len: usize) -> bool {
-        if self.next_tx - self.dirty_tx == self.count() {
+        if self.next_tx - self.dirty_tx + self.parts > self.count() {
             return false;
         }
         let at = TX_BUFFERS + self.next_tx % self.count() * BUFFER;
         self.write(at, &frame_of(to, self.number, len));
         self.number += 1;
-        let mut status = 0x8300;
-        if self.sloppy {
-            status |= self.seen(TX_AT, self.next_tx).status;
+        let share = len as u32 / self.parts;
+        for part in (0..self.parts).rev() {
+            let first = part == 0;
+            let last = part + 1 == self.parts;
+            let mut status = 0x8000 | if first { 0x0200 } else { 0 } | if last { 0x0100 } else { 0 };
+            if self.sloppy && self.parts == 1 {
+                status |= self.seen(TX_AT, self.next_tx).status;
+            }
+            let part_len = if last { len as u32 - share * part } else { share };
+            self.post(TX_AT, self.next_tx + part, at + share * part, part_len, status);
         }
-        self.post(TX_AT, self.next_tx, at, len as u32, status);
-        self.next_tx += 1;
+        self.next_tx += self.parts;
         true
     }
 
@@ -289,25 +307,43 @@ impl Driver {
         seen
     }
 
-    /// Consumes received frames of one descriptor each, and posts their buffers again.
+    /// Consumes received frames that are whole, and posts their buffers again.
     pub fn consume(&mut self) -> usize {
         let mut count = 0;
-        loop {
-            let now = self.seen(RX_AT, self.next_rx);
-            if now.status & 0x8000 != 0 || count == self.count() as usize {
-                return count;
+        while count < self.count() as usize {
+            let mut parts = 0;
+            let last = loop {
+                let now = self.seen(RX_AT, self.next_rx + parts);
+                if now.status & 0x8000 != 0 || parts == self.count() {
+                    return count;
+                }
+                // STP in the first, nothing in the middle, ENP in the last; no error.
+                let first = if parts == 0 { 0x0200 } else { 0 };
+                assert_eq!(now.status & 0xfe00, first, "part {parts} of a frame without an error");
+                parts += 1;
+                if now.status & 0x0100 != 0 {
+                    break now;
+                }
+            };
+            let mut left = last.detail & 0xfff;
+            let mut bytes = Vec::new();
+            for part in 0..parts {
+                let at = RX_BUFFERS + (self.next_rx + part) % self.count() * BUFFER;
+                let len = left.min(self.buffer);
+                bytes.extend(self.read(at, len as usize));
+                self.write(at, &vec![0xee; BUFFER as usize]);
+                left -= len;
             }
-            assert_eq!(now.status & 0xff00, 0x0300, "one whole frame without an error");
-            let len = (now.detail & 0xfff) as usize;
-            let at = RX_BUFFERS + self.next_rx % self.count() * BUFFER;
             // Less the check sequence.
-            let bytes = self.read(at, len - 4);
-            self.write(at, &vec![0xee; BUFFER as usize]);
+            bytes.truncate(bytes.len() - 4);
             self.received.push(bytes);
-            self.repost_rx(self.next_rx);
-            self.next_rx += 1;
+            for part in 0..parts {
+                self.repost_rx(self.next_rx + part);
+            }
+            self.next_rx += parts;
             count += 1;
         }
+        count
     }
 }
 
