@@ -119,15 +119,23 @@ pub fn cdrom(bench: &Bench) -> Result<String> {
     Ok(format!("steps={steps} cd_bytes={bytes}"))
 }
 
-/// SeaBIOS finds the CD behind virtio-scsi and starts the boot loader on it, which starts a kernel with
-/// an initramfs, which mounts the CD as its root: a live system, and how an installer starts.
 pub fn boot(bench: &Bench) -> Result<String> {
+    boot_from(bench, "cd-boot", DiskModel::Scsi)
+}
+
+pub fn boot_pvscsi(bench: &Bench) -> Result<String> {
+    boot_from(bench, "pvscsi-boot", DiskModel::Pvscsi)
+}
+
+/// SeaBIOS finds the CD behind the SCSI controller and starts the boot loader on it, which starts a kernel with
+/// an initramfs, which mounts the CD as its root: a live system, and how an installer starts.
+fn boot_from(bench: &Bench, name: &str, model: DiskModel) -> Result<String> {
     let mut copied = Err(crate::Failure::new("the site was not described"));
-    let world = World::open(bench, "cd-boot", |site| {
+    let world = World::open(bench, name, |site| {
         copied = std::fs::create_dir_all(&site.store)
             .and_then(|()| std::fs::copy(&bench.image.cd, site.file("live")))
             .during("copying the CD");
-        cd(site, "live", *copied.as_ref().unwrap_or(&2048)).disk("web1", "disk0", DiskModel::Scsi, &["live"])
+        cd(site, "live", *copied.as_ref().unwrap_or(&2048)).disk("web1", "disk0", model, &["live"])
     });
     let bytes = copied?;
     let world = world?;

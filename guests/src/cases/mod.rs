@@ -172,6 +172,11 @@ pub const ASKED: &[Case] = &[
         "PVSCSI with vmw_pvscsi: identity, reservations, hot-plug, resets under load, reload, kills",
         emulated::pvscsi,
     ),
+    case(
+        "pvscsi-boot",
+        "a guest's firmware boots from a CD behind PVSCSI, which is its root",
+        cdrom::boot_pvscsi,
+    ),
     own(
         "emulated-hotplug",
         "a vmxnet3 and a pvscsi are plugged into a running guest over QMP, used, and plugged out again",
