@@ -2,8 +2,6 @@
 
 use alloc::vec::Vec;
 
-use request::Mac;
-
 use crate::registers::{bcr, csr};
 use crate::vmxnet::Vmxnet;
 use crate::{Chip, Pcnet};
@@ -18,7 +16,6 @@ const LINK_LOST: u8 = 1 << 1;
 pub fn encode(nic: &Pcnet) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(768);
     bytes.push(VERSION);
-    bytes.extend_from_slice(&nic.config.mac.0);
     let words = [nic.rap, nic.phy.control, nic.phy.advertisement];
     let all = words.iter().chain(nic.csr.iter()).chain(nic.bcr.iter()).chain(&nic.eeprom.words);
     bytes.extend(all.flat_map(|word| word.to_le_bytes()));
@@ -40,17 +37,17 @@ pub fn encode(nic: &Pcnet) -> Vec<u8> {
     bytes
 }
 
-/// `None`: these are not the bytes of this version's state.
+/// `None`: these are not the bytes of this version's state. An address that was configured anew
+/// meanwhile is the adapter's from the next power on.
 pub fn decode(nic: &mut Pcnet, bytes: &[u8]) -> Option<()> {
     let (version, rest) = bytes.split_first()?;
-    let (mac, rest) = rest.split_first_chunk::<6>()?;
     let words = 3 + csr::COUNT + bcr::COUNT + nic.eeprom.words.len();
     let (body, rest) = rest.split_at_checked(words * 2)?;
     let (aprom, rest) = rest.split_first_chunk::<16>()?;
     let (eeprom, rest) = rest.split_first_chunk::<6>()?;
     let ([flags, morphed], rest) = rest.split_first_chunk::<2>()?;
     let vmxnet = <[u8; 16]>::try_from(rest).ok()?;
-    if *version != VERSION || Mac(*mac) != nic.config.mac {
+    if *version != VERSION {
         return None;
     }
     nic.hardware_reset();

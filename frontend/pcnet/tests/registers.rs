@@ -348,7 +348,14 @@ fn control_state_is_taken_up() {
     assert_eq!(next.state(), state);
     assert_eq!(inw(&mut next, 0x10), 0x8000);
     assert!(!next.take_dirty());
-    // What is not of this adapter leaves it as after power on.
+    // Another address, configured while no worker was there, is shown after the next power on.
+    let other = standpipe_pcnet::Config { mac: request::Mac([2; 6]), chip: Chip::Am79C973 };
+    let mut next = Pcnet::new(other, hot());
+    next.restore(&state);
+    assert_eq!(inw(&mut next, 0), 0x5452);
+    next.reset();
+    assert_eq!(inw(&mut next, 0), 0x0202);
+    // What is not of this version leaves it as after power on.
     for bytes in [&state[1..], &state[..state.len() - 1], &[][..]] {
         let mut next = new(Chip::Am79C973);
         driver.open(&mut next, 0);
