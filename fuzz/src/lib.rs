@@ -11,6 +11,7 @@ mod commands;
 mod iscsi;
 mod net;
 mod posted;
+mod pvscsi;
 mod ring;
 mod storage;
 mod switching;
@@ -20,6 +21,7 @@ mod vhost;
 pub use commands::{scsi_commands, scsi_state};
 pub use iscsi::{iscsi_login, iscsi_pdu};
 pub use net::virtio_net;
+pub use pvscsi::pvscsi;
 pub use ring::{packed_ring, split_ring};
 pub use storage::{virtio_blk, virtio_scsi};
 pub use switching::switching;
@@ -52,6 +54,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "packed_ring", body: packed_ring, seeds: ring::packed_seeds },
     Target { name: "virtio_blk", body: virtio_blk, seeds: storage::blk_seeds },
     Target { name: "virtio_scsi", body: virtio_scsi, seeds: storage::scsi_seeds },
+    Target { name: "pvscsi", body: pvscsi, seeds: pvscsi::seeds },
     Target { name: "virtio_net", body: virtio_net, seeds: net::seeds },
     Target { name: "scsi_commands", body: scsi_commands, seeds: commands::inputs },
     Target { name: "scsi_state", body: scsi_state, seeds: commands::state_inputs },

@@ -212,3 +212,24 @@ fn control_state_survives_byte_by_byte() {
         assert_eq!(read(&mut three, 0x2010), 0);
     }
 }
+
+/// The capabilities fit into a configuration space, and say what VMware's do.
+#[test]
+fn the_configuration_space_is_made_of_the_layout() {
+    let adapter = adapter(&hot());
+    let space = pci::Config::new(adapter.layout(), 0);
+    let read = |at: usize| {
+        let mut bytes = [0; 4];
+        space.read(at, &mut bytes);
+        u32::from_le_bytes(bytes)
+    };
+    assert_eq!(read(0), 0x07c0_15ad);
+    assert_eq!(read(8), 0x0107_0002);
+    assert_eq!(read(0x2c), 0x07c0_15ad);
+    // PM at 40h, MSI with 64 bits at 84h, MSI-X with 24 vectors at 9Ch: table at 6000h, bits at 7000h.
+    assert_eq!(read(0x34) & 0xff, 0x40);
+    assert_eq!(read(0x40) & 0xffff, 0x8401);
+    assert_eq!(read(0x84), 0x0080_9c05);
+    assert_eq!(read(0x9c), 0x0017_0011);
+    assert_eq!((read(0xa0), read(0xa4)), (0x6000, 0x7000));
+}
