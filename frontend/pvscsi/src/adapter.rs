@@ -7,7 +7,7 @@ use pci::IrqMode;
 use request::Instant;
 
 use crate::bits::{interrupt, state};
-use crate::config_page::Config;
+use crate::config::Config;
 use crate::control::{Control, Order, Task};
 use crate::fault::{Counters, Fault, count};
 use crate::inflight::{Fate, InFlight, Stage};

@@ -5,7 +5,7 @@ use request::Address;
 
 use crate::adapter::{Adapter, name};
 use crate::bits::{TARGETS_MAX, command, size, state, words};
-use crate::config_page;
+use crate::config;
 use crate::control::{ORDERS_MAX, Order, Task, words_of};
 use crate::fault::{Fault, count};
 use crate::inflight::{Fate, Stage};
@@ -106,7 +106,7 @@ impl Adapter {
             }
             command::GET_MAX_TARGETS => u32::from(TARGETS_MAX),
             command::CONFIG => {
-                let page = config_page::page(&self.config, self.word(4), self.long(2));
+                let page = config::page(&self.config, self.word(4), self.long(2));
                 match write(memory, Address(self.long(0)), &page) {
                     true => command::SUCCEEDED,
                     false => self.fail(Fault::BadCommandData),

@@ -54,7 +54,7 @@ mod adapter;
 pub mod bits;
 mod bytes;
 mod command;
-mod config_page;
+mod config;
 mod control;
 mod fault;
 mod function;
@@ -69,7 +69,7 @@ mod tests;
 
 pub use adapter::{Adapter, Taken};
 pub use command::Management;
-pub use config_page::Config;
+pub use config::Config;
 pub use fault::{Counters, Fault};
 pub use inflight::{COMMANDS_MAX, HOT_BYTES};
 pub use place::Place;

@@ -1,4 +1,4 @@
-//! CONFIG: pages that say what the adapter is.
+//! CONFIG: pages that say what the adapter is, and what its owner says of it.
 
 use alloc::vec;
 use alloc::vec::Vec;
