@@ -49,7 +49,7 @@ pub struct Target {
 
 pub const TARGETS: &[Target] = &[
     Target { name: "vhost_user", body: vhost_user, seeds: vhost::seeds },
-    Target { name: "vfio_user", body: vfio_user, seeds: vfio::seeds },
+    Target { name: "vfio_user", body: vfio_user, seeds: vfio::inputs },
     Target { name: "split_ring", body: split_ring, seeds: ring::split_seeds },
     Target { name: "packed_ring", body: packed_ring, seeds: ring::packed_seeds },
     Target { name: "virtio_blk", body: virtio_blk, seeds: storage::blk_seeds },

@@ -185,7 +185,11 @@ pub fn vfio_user(data: &[u8]) {
     assert_eq!(left, lane.live);
 }
 
-pub fn seeds() -> Vec<Vec<u8>> {
+pub fn inputs() -> Vec<Vec<u8>> {
+    [seeds(), crate::kept(include_bytes!("../kept/vfio_user"))].concat()
+}
+
+fn seeds() -> Vec<Vec<u8>> {
     let message = |command: u8, flags: u8, fds: u8, words: &[u32]| {
         let mut bytes = vec![command, flags, fds, words.len() as u8];
         bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
