@@ -52,6 +52,19 @@ pub fn size(fd: &impl AsRawFd) -> io::Result<u64> {
     }
     Ok(stat.st_size.max(0) as u64)
 }
+
+/// Which file this is: two descriptors of one file have the same, and nothing else does as long as
+/// one of them is open.
+pub fn identity(fd: &impl AsRawFd) -> io::Result<(u64, u64)> {
+    // SAFETY: an all-zero stat is a valid value of this C structure.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `stat` outlives the call.
+    if unsafe { libc::fstat(fd.as_raw_fd(), &mut stat) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((stat.st_dev, stat.st_ino))
+}
+
 /// Gives the pages of a range back; they read as zeroes from then on.
 pub fn give_back(fd: &OwnedFd, at: u64, len: u64) -> io::Result<()> {
     let (at, len) = (i64::try_from(at), i64::try_from(len));

@@ -9,8 +9,6 @@ use std::cell::{Cell, RefCell};
 
 use guest_memory::Window;
 
-use crate::ledger::Ledger;
-
 /// Deaths within [`FORGIVEN_NANOS`] that lead to quarantine.
 pub const DEATHS_MAX: u32 = 3;
 /// A device that has behaved for this long starts anew.
@@ -51,13 +49,18 @@ pub fn install_hook() {
     }));
 }
 
+/// How often a device has brought the worker down.
+pub fn deaths(certificate: &Window) -> u32 {
+    certificate.load_u32(0)
+}
+
 /// Whether a slot is to be left alone, and if not, forgets what is long ago.
-pub fn is_quarantined(ledger: &Ledger, now_nanos: u64) -> bool {
-    if ledger.deaths() >= DEATHS_MAX {
+pub fn is_quarantined(certificate: &Window, now_nanos: u64) -> bool {
+    if deaths(certificate) >= DEATHS_MAX {
         return true;
     }
-    if ledger.deaths() > 0 && now_nanos.saturating_sub(ledger.last_death_nanos()) > FORGIVEN_NANOS {
-        ledger.forgive_deaths();
+    if deaths(certificate) > 0 && now_nanos.saturating_sub(certificate.load_u64(8)) > FORGIVEN_NANOS {
+        certificate.store_u32(0, 0);
     }
     false
 }
@@ -65,19 +68,20 @@ pub fn is_quarantined(ledger: &Ledger, now_nanos: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Ledger;
 
     #[test]
     fn three_deaths_are_too_many_and_old_ones_are_forgiven() {
         let (ledger, _fd) = Ledger::create("blamed").unwrap();
-        let certificate = ledger.death_certificate().unwrap();
+        let certificate = ledger.death_certificate();
         certificate.store_u32(0, 2);
         certificate.store_u64(8, 1_000);
-        assert!(!is_quarantined(&ledger, 2_000));
-        assert_eq!(ledger.deaths(), 2);
+        assert!(!is_quarantined(&certificate, 2_000));
+        assert_eq!(deaths(&certificate), 2);
         certificate.store_u32(0, 3);
-        assert!(is_quarantined(&ledger, 2_000));
+        assert!(is_quarantined(&certificate, 2_000));
         certificate.store_u32(0, 2);
-        assert!(!is_quarantined(&ledger, 1_001 + FORGIVEN_NANOS));
-        assert_eq!(ledger.deaths(), 0);
+        assert!(!is_quarantined(&certificate, 1_001 + FORGIVEN_NANOS));
+        assert_eq!(deaths(&certificate), 0);
     }
 }

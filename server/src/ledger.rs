@@ -21,7 +21,6 @@ const VERSION_AT: usize = 8;
 const REPLY_AT: usize = 16;
 /// How often this device has brought the worker down, and when (CLOCK_MONOTONIC) the last time.
 const DEATHS_AT: usize = 24;
-const LAST_DEATH_AT: usize = 32;
 const SESSION_AT: usize = 64;
 const SESSION_MAX: usize = vhost_user::State::ENCODED_MAX;
 const MODEL_AT: usize = SESSION_AT + Record::size(SESSION_MAX);
@@ -141,21 +140,9 @@ impl Ledger {
         self.window.store_release_u64(REPLY_AT, value);
     }
 
-    pub fn deaths(&self) -> u32 {
-        self.window.load_u32(DEATHS_AT)
-    }
-
-    pub fn forgive_deaths(&self) {
-        self.window.store_u32(DEATHS_AT, 0);
-    }
-
-    pub fn last_death_nanos(&self) -> u64 {
-        self.window.load_u64(LAST_DEATH_AT)
-    }
-
     /// What the panic hook of the worker writes to: see `crate::blame`.
-    pub fn death_certificate(&self) -> Option<Window> {
-        self.window.sub(DEATHS_AT, 16)
+    pub fn death_certificate(&self) -> Window {
+        self.window.sub(DEATHS_AT, 16).expect("the ledger's layout fits its size")
     }
 }
 

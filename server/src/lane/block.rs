@@ -224,6 +224,9 @@ impl Lane {
             if let Some(index) = self.requests.get(tag).slot() {
                 self.blame(index);
             }
+            if let Some(index) = self.requests.get(tag).emulated() {
+                self.blame_emulated(index);
+            }
             if self.is_machine(tag) {
                 self.step_machine(tag, status);
             } else if status == Status::Good {

@@ -38,6 +38,10 @@ pub fn generation_name(generation: u32) -> String {
     format!("{GENERATION}{}", vault::base36(u64::from(generation), 1))
 }
 
+pub fn is_generation_name(name: &str) -> bool {
+    name.starts_with(GENERATION)
+}
+
 /// A message that was looked at.
 #[derive(Debug)]
 pub struct Message {
@@ -134,7 +138,7 @@ impl Link {
             }
         }
         // What a crash left half-way: descriptors that no saved state names.
-        for stray in estate.keys().filter(|key| key.starts_with(GENERATION)) {
+        for stray in estate.keys().filter(|key| is_generation_name(key)) {
             vault.forget(&keep_as(stray));
         }
         let link = Self {

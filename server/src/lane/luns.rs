@@ -15,7 +15,7 @@ use super::stable::stable_name;
 use super::unit::{Left, peer_of_slot, profile_of, sas_address, state_of};
 
 /// The target port that a controller is: a group of its own.
-fn port_of(slot: &str, port_id: u16, path: PathState) -> TargetPort {
+pub(super) fn port_of(slot: &str, port_id: u16, path: PathState) -> TargetPort {
     TargetPort {
         id: PortId(port_id),
         group: port_id,
@@ -53,7 +53,7 @@ impl Lane {
 
     /// Whether an initiator is still this nexus of a unit: meanwhile its LUN may have been taken away,
     /// and the number given to somebody else.
-    pub(super) fn is_seen(&self, origin: Origin, volume: u32, nexus: Nexus) -> bool {
+    pub(super) fn is_seen(&mut self, origin: Origin, volume: u32, nexus: Nexus) -> bool {
         let view = match origin {
             Origin::Server => return false,
             Origin::Ring { slot, .. } => match self.slots.get(slot as usize) {
@@ -63,6 +63,7 @@ impl Lane {
                 },
                 _ => return false,
             },
+            Origin::Adapter { slot, .. } => return self.sees_emulated(slot, volume, nexus),
             Origin::Session { connection, .. } => match self.iscsi.view(connection) {
                 Some(view) => view,
                 None => return false,
@@ -108,7 +109,10 @@ impl Lane {
 
     /// A controller is a nexus of the volume's unit no longer.
     pub(super) fn leave_unit_of_slot(&mut self, spec: &SlotSpec, volume: u32) {
-        let DeviceSpec::VirtioScsi { port_id, .. } = &spec.device else { return };
+        let (DeviceSpec::VirtioScsi { port_id, .. } | DeviceSpec::Pvscsi { port_id, .. }) = &spec.device
+        else {
+            return;
+        };
         let peer = peer_of_slot(&spec.id.to_string(), *port_id);
         if let Some(logical) = self.volumes.unit(volume) {
             let found = logical.unit.nexuses().find(|(_, there)| **there == peer).map(|(nexus, _)| nexus);
@@ -160,6 +164,9 @@ impl Lane {
     /// Hot-plug: the guest is told, and finds the LUN.
     pub fn attach_lun(&mut self, id: &SlotId, mut spec: Use) -> Result<(), Box<Unused>> {
         let number = spec.lun;
+        if let Some(index) = self.find_emulated(id) {
+            return self.attach_to_emulated(index, spec);
+        }
         let Some(index) = self.find_slot(id) else {
             return Err(Unused::one(Problem::failed(format!("there is no slot `{id}`")), spec));
         };
@@ -203,6 +210,10 @@ impl Lane {
 
     /// Hot-unplug: requests under way end, the guest is told that the LUN is gone.
     pub fn detach_lun(&mut self, id: &SlotId, number: u16) -> Result<(), Problem> {
+        if let Some(index) = self.find_emulated(id) {
+            self.detach_from_emulated(index, number);
+            return Ok(());
+        }
         let Some(index) = self.find_slot(id) else { return Ok(()) };
         let removed = match self.slots[index as usize].as_mut().map(|slot| &mut slot.device) {
             Some(Device::Scsi(device)) => device.remove(number),

@@ -17,9 +17,11 @@
 
 mod block;
 mod device;
+mod emulated;
 pub mod iscsi;
 mod link;
 mod luns;
+mod machine;
 mod net;
 pub mod objects;
 mod requests;
@@ -46,6 +48,7 @@ use request::{Instant, Status};
 use crate::blame;
 use crate::engine::Report;
 use crate::vault::Vault;
+use emulated::Emulated;
 use iscsi::Iscsi;
 use net::Networks;
 use requests::Requests;
@@ -183,6 +186,7 @@ pub struct Lane {
     volumes: Volumes,
     networks: Networks,
     iscsi: Iscsi,
+    emulated: Emulated,
     /// Room that requests pass through: data of a reply, ends of a poll, clients of a reap.
     reply: Vec<u8>,
     ended: Vec<(u32, Status)>,
@@ -235,6 +239,7 @@ impl Lane {
             stable,
             networks: Networks::default(),
             iscsi: Iscsi::default(),
+            emulated: Emulated::default(),
             reply: Vec::new(),
             ended: Vec::new(),
             clients: Vec::new(),
@@ -254,6 +259,7 @@ impl Lane {
             self.counters.turns += 1;
             self.now = Instant::from_nanos(host::process::now_nanos());
             self.serve_rings();
+            self.serve_emulated();
             self.serve_sessions();
             self.end_requests();
             self.run_woken();
@@ -265,6 +271,7 @@ impl Lane {
                 || !self.staged.is_empty()
                 || !self.wakers.is_empty()
                 || self.iscsi.is_busy()
+                || self.emulated.is_busy()
                 || !submitted
                 || self.volumes.has_unpolled();
             if busy && turns_since_look < LOOK_EVERY {
@@ -283,8 +290,12 @@ impl Lane {
 
     /// How long nobody needs us: until the next deadline of a disk, a network or a session.
     fn sleep_for(&self) -> Option<u64> {
-        let deadlines =
-            [self.volumes.next_deadline(), self.networks.next_deadline(), self.iscsi.next_deadline()];
+        let deadlines = [
+            self.volumes.next_deadline(),
+            self.networks.next_deadline(),
+            self.iscsi.next_deadline(),
+            self.emulated.next_deadline(),
+        ];
         let next = deadlines.into_iter().flatten().min()?;
         let now = Instant::from_nanos(host::process::now_nanos());
         Some(next.since(now).as_nanos().min(u128::from(u64::MAX)) as u64)
@@ -324,6 +335,9 @@ impl Lane {
                 Token::Link(slot) => self.on_link(slot),
                 Token::Kick { slot, ring } => self.activate(slot, ring),
                 Token::Uplink { uplink, queue } => self.on_uplink(uplink, queue),
+                Token::EmulatedListener(slot) => self.accept_emulated(slot),
+                Token::Emulated(slot) => self.on_emulated(slot),
+                Token::Unmask(slot) => self.on_unmask(slot),
                 Token::Portal(portal) => self.on_portal(portal),
                 Token::Session(session) => self.on_session(session),
             }
@@ -445,7 +459,7 @@ impl Lane {
         if self.serving != index {
             self.serving = index;
             let slot = self.slots.get(index as usize).and_then(|slot| slot.as_ref());
-            blame::serving(slot.and_then(|slot| slot.certificate.as_ref()));
+            blame::serving(slot.map(|slot| &slot.certificate));
         }
     }
 
@@ -466,6 +480,7 @@ impl Lane {
     fn publish(&mut self) {
         let changed = self.volumes.save_changed();
         self.publish_rings();
+        self.publish_emulated();
         self.publish_sessions();
         self.volumes.seen(changed);
         self.journal_full = false;
@@ -512,6 +527,7 @@ impl Lane {
         .map(|(name, value)| (name.to_owned(), value))
         .into();
         self.report_objects(&mut report);
+        self.report_emulated(&mut report);
         self.report_iscsi(&mut report);
         report
     }

@@ -26,6 +26,8 @@ pub const PORTS_MAX: u16 = 4096;
 pub enum Target {
     Nobody,
     Slot(u32),
+    /// An emulated NIC.
+    Emulated(u32),
     Uplink(u32),
 }
 
@@ -91,7 +93,7 @@ pub struct Networks {
     chain: Chain,
     outgoing: Outgoing,
     /// A segment's bytes, when a receiver cannot take what the sender left undone.
-    segment: Vec<u8>,
+    pub(super) segment: Vec<u8>,
 }
 
 impl Networks {
@@ -117,8 +119,8 @@ impl Networks {
 }
 
 /// A frame on its way through the lane, wherever its bytes are.
-struct Passing<'a> {
-    frame: Frame<'a>,
+pub(super) struct Passing<'a> {
+    pub frame: Frame<'a>,
     len: u32,
     size: Size,
 }
@@ -159,9 +161,41 @@ impl Passing<'_> {
         }
         true
     }
+
+    /// Does what the sender left undone and the receiver cannot do, then delivers the pieces.
+    pub fn finish_and_deliver(
+        &self,
+        buffer: &mut Vec<u8>,
+        mut deliver: impl FnMut(&Frame<'_>) -> Result<u32, Refused>,
+    ) -> Result<(), Reason> {
+        let plan =
+            Plan::new(self.frame.header, &self.frame.facts, self.len).map_err(|_| Reason::Malformed)?;
+        let mut any = false;
+        for index in 0..plan.count() {
+            let mut segment = plan.segment(index);
+            let payload = segment.payload();
+            buffer.clear();
+            if !self.copy(payload.start, payload.end, buffer) {
+                return Err(Reason::BadMemory);
+            }
+            if segment.wants_sum() {
+                let mut sum = Sum::new();
+                sum.add(buffer);
+                segment.complete(sum);
+            }
+            let frame =
+                Frame { header: segment.header(), body: Body::Bytes(buffer), facts: FrameFacts::default() };
+            match deliver(&frame) {
+                Ok(_) => any = true,
+                // The rest is lost as it would be on a wire; what came is of use.
+                Err(refused) => return if any { Ok(()) } else { Err(reason_of(refused)) },
+            }
+        }
+        Ok(())
+    }
 }
 
-fn reason_of(refused: Refused) -> Reason {
+pub(super) fn reason_of(refused: Refused) -> Reason {
     match refused {
         Refused::NoBuffer | Refused::BufferTooSmall => Reason::NoBuffer,
         Refused::Filtered => Reason::Filtered,
@@ -195,7 +229,7 @@ impl Lane {
             }
             taken += 1;
             if self.take_frame(index, &memory, &mut chain, &mut outgoing) {
-                self.forward(network, port, &outgoing, &memory, &chain);
+                self.forward(network, port, outgoing.frame(&memory, &chain), outgoing.len);
             }
             queue.push(&memory, chain.head, 0);
         }
@@ -224,21 +258,25 @@ impl Lane {
         device.nic.next_frame(memory, chain, outgoing).is_ok()
     }
 
-    fn forward(&mut self, network: u32, port: PortId, outgoing: &Outgoing, memory: &Memory, chain: &Chain) {
-        let frame = outgoing.frame(memory, chain);
-        match measure(frame.header, &frame.facts, outgoing.len) {
+    /// A frame of `len` bytes that a guest sent by one of its ports.
+    pub(super) fn forward(&mut self, network: u32, port: PortId, frame: Frame<'_>, len: u32) {
+        match measure(frame.header, &frame.facts, len) {
             Ok(measure) => {
-                let size = Size { bytes: outgoing.len, segments: measure.segments, largest: measure.largest };
-                self.switch_frame(network, port, &Passing { frame, len: outgoing.len, size });
+                let size = Size { bytes: len, segments: measure.segments, largest: measure.largest };
+                self.switch_frame(network, port, &Passing { frame, len, size });
             }
             Err(_) => {
-                if let Some(target) =
-                    self.networks.get(network).and_then(|network| network.targets.get(port.index()))
-                    && let Target::Slot(slot) = *target
-                    && let Some(Some(slot)) = self.slots.get_mut(slot as usize)
-                    && let Device::Net(device) = &mut slot.device
-                {
-                    device.malformed += 1;
+                let target = self.networks.get(network).and_then(|network| network.targets.get(port.index()));
+                match target.copied() {
+                    Some(Target::Slot(slot)) => {
+                        if let Some(Some(slot)) = self.slots.get_mut(slot as usize)
+                            && let Device::Net(device) = &mut slot.device
+                        {
+                            device.malformed += 1;
+                        }
+                    }
+                    Some(Target::Emulated(slot)) => self.emulated.count_malformed(slot),
+                    _ => {}
                 }
             }
         }
@@ -265,6 +303,7 @@ impl Lane {
         let target = network.targets.get(to.index()).copied().unwrap_or(Target::Nobody);
         let result = match target {
             Target::Slot(slot) => self.deliver_to_slot(slot, passing, rewrite),
+            Target::Emulated(slot) => self.deliver_to_emulated(slot, passing, rewrite),
             Target::Uplink(uplink) => self.deliver_to_uplink(uplink, passing, rewrite),
             Target::Nobody => Err(Reason::Disabled),
         };
@@ -292,7 +331,9 @@ impl Lane {
             Ok(_) => Ok(()),
             Err(Refused::Offload) => {
                 let mut buffer = std::mem::take(&mut self.networks.segment);
-                let done = finish_and_deliver(device, queue, &slot.memory, passing, rewrite, &mut buffer);
+                let done = passing.finish_and_deliver(&mut buffer, |frame| {
+                    device.nic.deliver(queue, &slot.memory, frame, rewrite)
+                });
                 self.networks.segment = buffer;
                 done
             }
@@ -389,39 +430,4 @@ impl Lane {
         self.networks.chain = chain;
         Lane::stage(&mut self.staged, slot, ring);
     }
-}
-
-/// Does what the sender left undone and the receiver cannot do, then delivers the pieces.
-fn finish_and_deliver(
-    device: &mut super::device::NetDevice,
-    queue: &mut virtqueue::Queue,
-    memory: &Memory,
-    passing: &Passing<'_>,
-    rewrite: Rewrite,
-    buffer: &mut Vec<u8>,
-) -> Result<(), Reason> {
-    let plan =
-        Plan::new(passing.frame.header, &passing.frame.facts, passing.len).map_err(|_| Reason::Malformed)?;
-    let mut any = false;
-    for index in 0..plan.count() {
-        let mut segment = plan.segment(index);
-        let payload = segment.payload();
-        buffer.clear();
-        if !passing.copy(payload.start, payload.end, buffer) {
-            return Err(Reason::BadMemory);
-        }
-        if segment.wants_sum() {
-            let mut sum = Sum::new();
-            sum.add(buffer);
-            segment.complete(sum);
-        }
-        let frame =
-            Frame { header: segment.header(), body: Body::Bytes(buffer), facts: FrameFacts::default() };
-        match device.nic.deliver(queue, memory, &frame, rewrite) {
-            Ok(_) => any = true,
-            // The rest is lost as it would be on a wire; what came is of use.
-            Err(refused) => return if any { Ok(()) } else { Err(reason_of(refused)) },
-        }
-    }
-    Ok(())
 }

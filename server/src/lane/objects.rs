@@ -63,6 +63,9 @@ impl Lane {
         volumes: Vec<Use>,
         mut left: HashMap<String, OwnedFd>,
     ) -> Result<(), Box<Unmade>> {
+        if spec.device.model().is_emulated() {
+            return self.add_emulated(spec, volumes, left);
+        }
         let resumed = !left.is_empty();
         // A place whose last slot still has requests at a disk is not given away: their ends would be
         // taken for the new slot's.
@@ -101,7 +104,7 @@ impl Lane {
                     }
                     unused = self.give_up_volume(volume, unused);
                 }
-                self.forget_port(index);
+                self.forget_port(Target::Slot(index));
                 let Unused { problem, units } = *unused;
                 Err(Box::new(Unmade { problem, left, units }))
             }
@@ -180,10 +183,7 @@ impl Lane {
                 Ok(Device::Scsi(Box::new(device)))
             }
             DeviceSpec::Pvscsi { .. } | DeviceSpec::Nic { .. } => {
-                unused.extend(volumes);
-                Err(Problem::invalid(format!("a {} is not served yet", spec.device.model()))
-                    .at(spec.id.to_string())
-                    .hint("use virtio-scsi, virtio-blk or virtio-net"))
+                unreachable!("`add_emulated` makes these")
             }
             DeviceSpec::VirtioBlk { .. } => {
                 let volume = opened.first().copied().unwrap_or(u32::MAX);
@@ -218,9 +218,9 @@ impl Lane {
         }
     }
 
-    fn forget_port(&mut self, slot: u32) {
+    pub(super) fn forget_port(&mut self, of: Target) {
         for network in self.networks.list.iter_mut().flatten() {
-            if let Some(at) = network.targets.iter().position(|target| *target == Target::Slot(slot)) {
+            if let Some(at) = network.targets.iter().position(|target| *target == of) {
                 let port = network.switch.ports().map(|(id, _, _)| id).find(|id| id.index() == at);
                 if let Some(port) = port {
                     network.switch.remove_port(port);
@@ -245,7 +245,7 @@ impl Lane {
         let index = self.find_slot(id)?;
         let slot = self.slots[index as usize].take()?;
         self.blame_nobody();
-        self.forget_port(index);
+        self.forget_port(Target::Slot(index));
         self.active.retain(|(slot, _)| *slot != index);
         self.staged.retain(|(slot, _)| *slot != index);
         let volumes: Vec<u32> = match &slot.device {
@@ -257,6 +257,10 @@ impl Lane {
     }
 
     pub fn remove_slot(&mut self, id: &SlotId) {
+        if let Some(index) = self.find_emulated(id) {
+            self.remove_emulated(index);
+            return;
+        }
         if let Some((slot, volumes)) = self.take_slot(id) {
             for volume in &volumes {
                 self.leave_unit_of_slot(&slot.spec, *volume);
@@ -277,6 +281,9 @@ impl Lane {
         &mut self,
         id: &SlotId,
     ) -> Result<(HashMap<String, OwnedFd>, HashMap<String, Left>), Problem> {
+        if let Some(index) = self.find_emulated(id) {
+            return self.release_emulated(index);
+        }
         if let Some(index) = self.find_slot(id) {
             self.rest_slot(index)?;
         }
@@ -311,6 +318,9 @@ impl Lane {
     }
 
     pub fn change_slot(&mut self, spec: SlotSpec) -> Result<(), Problem> {
+        if let Some(index) = self.find_emulated(&spec.id) {
+            return self.change_emulated(index, spec);
+        }
         let Some(index) = self.find_slot(&spec.id) else {
             return Err(Problem::failed(format!("there is no slot `{}`", spec.id)));
         };
@@ -597,7 +607,7 @@ fn tap_name(spec: &UplinkSpec, queue: usize) -> String {
     format!("{}/{}.{}.{queue}", crate::lane::UPLINK, spec.network, spec.name)
 }
 
-fn no_port(place: &str, refused: &switch::Refused) -> Problem {
+pub(super) fn no_port(place: &str, refused: &switch::Refused) -> Problem {
     let what = match refused {
         switch::Refused::Full => format!("a network has at most {PORTS_MAX} ports"),
         switch::Refused::MacTaken(_) => "another port of the network has this MAC address".to_owned(),

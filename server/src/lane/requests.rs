@@ -7,7 +7,8 @@ use guest_memory::Memory;
 use request::Span;
 use virtqueue::Chain;
 
-use super::scsi::{Machine, ScsiTask};
+use super::machine::Machine;
+use super::scsi::ScsiTask;
 
 /// Where a request came from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +19,9 @@ pub enum Origin {
     /// A ring of a slot. `epoch`: which start of the ring; one that was stopped and started again is
     /// another.
     Ring { slot: u32, ring: u32, epoch: u32 },
+    /// A command of an emulated controller, by the controller's name for it. `epoch`: which of its
+    /// guests; one that left and came again is another.
+    Adapter { slot: u32, command: u64, epoch: u32 },
     /// An iSCSI connection, and its name for the task.
     Session { connection: u32, task: u32 },
 }
@@ -45,9 +49,11 @@ pub struct Request {
     pub origin: Origin,
     /// Of a ring.
     pub chain: Chain,
-    /// Of a session: where its data is.
+    /// Of a session or an emulated controller: where its data is.
     pub out_spans: Vec<Span>,
     pub in_spans: Vec<Span>,
+    /// Of an emulated controller: bytes of data that its driver offered.
+    pub offered: u64,
     /// The snapshot that its spans are of.
     pub memory: Option<Arc<Memory>>,
     pub volume: u32,
@@ -55,10 +61,18 @@ pub struct Request {
 }
 
 impl Request {
-    /// The slot that it came from, if it came from one.
+    /// The slot that it came from, if it came from one with rings.
     pub fn slot(&self) -> Option<u32> {
         match self.origin {
             Origin::Ring { slot, .. } => Some(slot),
+            _ => None,
+        }
+    }
+
+    /// The emulated slot that it came from, if it came from one.
+    pub fn emulated(&self) -> Option<u32> {
+        match self.origin {
+            Origin::Adapter { slot, .. } => Some(slot),
             _ => None,
         }
     }
@@ -102,6 +116,13 @@ impl Requests {
     /// Whether anything of a slot is under way.
     pub fn has_of_slot(&self, slot: u32) -> bool {
         self.table.iter().any(|request| request.slot() == Some(slot) && !matches!(request.work, Work::None))
+    }
+
+    /// Whether anything of an emulated slot is under way.
+    pub fn has_of_emulated(&self, slot: u32) -> bool {
+        self.table
+            .iter()
+            .any(|request| request.emulated() == Some(slot) && !matches!(request.work, Work::None))
     }
 
     /// What is under way and came from there.

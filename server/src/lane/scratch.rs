@@ -18,6 +18,7 @@ const PIECES_MAX: usize = 256;
 pub enum Owner {
     Server,
     Slot(u32),
+    Emulated(u32),
     Session(u32),
 }
 
@@ -26,6 +27,7 @@ impl From<Origin> for Owner {
         match origin {
             Origin::Server => Owner::Server,
             Origin::Ring { slot, .. } => Owner::Slot(slot),
+            Origin::Adapter { slot, .. } => Owner::Emulated(slot),
             Origin::Session { connection, .. } => Owner::Session(connection),
         }
     }

@@ -67,7 +67,7 @@ pub struct Slot {
     pub device: Device,
     pub memory: Arc<Memory>,
     pub rings: Vec<RingSlot>,
-    pub certificate: Option<Window>,
+    pub certificate: Window,
     pub quarantined: bool,
     /// Requests at the disks, those of rings that were stopped included.
     pub outstanding: u32,
@@ -158,10 +158,11 @@ impl Slot {
             let _ = wait.delete(listener.as_fd());
             failed("cannot make the slot's ledger", error)
         })?;
-        let quarantined = blame::is_quarantined(&link.ledger, host::process::now_nanos());
+        let certificate = link.ledger.death_certificate();
+        let quarantined = blame::is_quarantined(&certificate, host::process::now_nanos());
         let mut slot = Self {
             index,
-            certificate: link.ledger.death_certificate(),
+            certificate,
             link,
             device,
             memory: Memory::empty(),
@@ -199,7 +200,7 @@ impl Slot {
         if !self.link.is_connected() {
             return;
         }
-        blame::serving(self.certificate.as_ref());
+        blame::serving(Some(&self.certificate));
         if !self.link.finish_reply() {
             self.disconnect(wait);
             return;

@@ -15,6 +15,12 @@ pub enum Token {
         uplink: u32,
         queue: u32,
     },
+    /// The listener of an emulated slot.
+    EmulatedListener(u32),
+    /// The socket of an emulated slot's guest.
+    Emulated(u32),
+    /// The guest of an emulated slot has ended an interrupt.
+    Unmask(u32),
     /// A listener for iSCSI.
     Portal(u32),
     /// A connection of an iSCSI initiator.
@@ -35,6 +41,9 @@ impl From<Token> for u64 {
             Token::Uplink { uplink, queue } => pack(5, uplink, queue),
             Token::Portal(portal) => pack(6, portal, 0),
             Token::Session(session) => pack(7, session, 0),
+            Token::EmulatedListener(slot) => pack(8, slot, 0),
+            Token::Emulated(slot) => pack(9, slot, 0),
+            Token::Unmask(slot) => pack(10, slot, 0),
         }
     }
 }
@@ -50,6 +59,9 @@ impl From<u64> for Token {
             5 => Token::Uplink { uplink: high, queue: low },
             6 => Token::Portal(high),
             7 => Token::Session(high),
+            8 => Token::EmulatedListener(high),
+            9 => Token::Emulated(high),
+            10 => Token::Unmask(high),
             _ => Token::Command,
         }
     }
@@ -70,6 +82,9 @@ mod tests {
             Token::Uplink { uplink: 3, queue: 9 },
             Token::Portal(2),
             Token::Session(1023),
+            Token::EmulatedListener(3),
+            Token::Emulated(511),
+            Token::Unmask(2),
         ] {
             assert_eq!(Token::from(u64::from(token)), token);
         }

@@ -1,0 +1,245 @@
+//! An emulated slot's link to its client: the socket, the session, the descriptors that came over it,
+//! and the order in which things are written down (docs/decisions/0007).
+//!
+//! A look at the socket goes through these steps, each of which may be the last that this worker does:
+//!
+//! 1. look at what lies in the socket, which stays there,
+//! 2. follow its messages, one after the other: the device and the session change in our memory, the
+//!    replies are gathered; descriptors are kept as they come,
+//! 3. write the new states and the replies beside the old ones,
+//! 4. commit: one store makes all of that hold,
+//! 5. send the replies and take the messages from the socket; the kernel notes how much of each was
+//!    done.
+//!
+//! A successor that comes before step 4 finds the old states and all of the messages, and follows them
+//! again. From there on it finds the new states, and sends and takes what is left.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use host::socket;
+use vfio_user::{Session, State};
+
+use super::super::link::{CONNECTION, LEDGER, LISTENER, generation_name, is_generation_name};
+use super::ledger::{Commit, Ledger};
+use crate::vault::{self, Vault};
+
+pub struct Link {
+    /// `VM.SLOT`.
+    pub name: String,
+    pub stream: Option<UnixStream>,
+    pub session: Session,
+    pub ledger: Ledger,
+    ledger_fd: OwnedFd,
+    /// Descriptors that came over the link, by generation.
+    pub fds: HashMap<u32, OwnedFd>,
+    vault: Vault,
+    /// As they are in the ledger.
+    pub replies: Vec<u8>,
+}
+
+impl Link {
+    /// Takes up what the last worker left of this slot, or begins anew.
+    pub fn resume(
+        name: &str,
+        model: u32,
+        hot: usize,
+        estate: &mut HashMap<String, OwnedFd>,
+        vault: &Vault,
+    ) -> std::io::Result<Self> {
+        let keep_as = |what: &str| vault::name(name, what);
+        let old = estate.get(LEDGER).and_then(|fd| match Ledger::open(fd, model, hot) {
+            Ok(ledger) => Some(ledger),
+            Err(error) => {
+                tracing::error!(slot = name, ?error, "the ledger cannot be read; the slot begins anew");
+                None
+            }
+        });
+        let (ledger, ledger_fd) = match (old, estate.remove(LEDGER)) {
+            (Some(ledger), Some(fd)) => (ledger, fd),
+            (_, useless) => {
+                let (ledger, fd) = Ledger::create(name, model, hot)?;
+                if useless.is_some() {
+                    vault.forget(&keep_as(LEDGER));
+                }
+                vault.keep(&keep_as(LEDGER), fd.as_fd());
+                (ledger, fd)
+            }
+        };
+        let bytes = ledger.session();
+        let state = match State::decode(&bytes) {
+            Ok(state) => Some(state),
+            Err(_) if bytes.is_empty() => None,
+            Err(error) => {
+                tracing::error!(
+                    slot = name,
+                    ?error,
+                    "the session cannot be read; the client has to connect again"
+                );
+                None
+            }
+        };
+        let mut stream = estate.remove(CONNECTION).map(UnixStream::from);
+        if state.is_none() && stream.take().is_some() {
+            vault.forget(&keep_as(CONNECTION));
+        }
+        let mut session = Session::resume(state.unwrap_or_default());
+        if stream.is_none() {
+            session.disconnected();
+        }
+        let mut fds = HashMap::new();
+        for generation in session.state.generations() {
+            let envelope = estate.remove(&generation_name(generation));
+            if let Some(fd) = envelope.and_then(|envelope| vault::unwrap(&envelope)) {
+                fds.insert(generation, fd);
+            }
+        }
+        // What a crash left half-way: descriptors that no saved state names.
+        for stray in estate.keys().filter(|key| is_generation_name(key)) {
+            vault.forget(&keep_as(stray));
+        }
+        let replies = ledger.replies(ledger.commit().reply_to as usize);
+        Ok(Self {
+            name: name.to_owned(),
+            stream,
+            session,
+            ledger,
+            ledger_fd,
+            fds,
+            vault: vault.clone(),
+            replies,
+        })
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// Takes a connection; it is kept before anything is read from it.
+    pub fn connect(&mut self, stream: UnixStream) -> std::io::Result<()> {
+        socket::set_nonblocking(stream.as_fd())?;
+        self.begin_anew();
+        self.vault.keep(&vault::name(&self.name, CONNECTION), stream.as_fd());
+        self.stream = Some(stream);
+        Ok(())
+    }
+
+    /// The client is gone: everything that came over the link goes with it.
+    pub fn disconnect(&mut self) {
+        let dropped = self.session.disconnected();
+        self.begin_anew();
+        self.release(&dropped);
+        self.vault.forget(&vault::name(&self.name, CONNECTION));
+        self.stream = None;
+    }
+
+    /// Nothing is handled, nothing is to be sent, the device is as after power on.
+    fn begin_anew(&mut self) {
+        self.replies.clear();
+        for which in [false, true] {
+            self.ledger.receive_slip(which).clear();
+            self.ledger.send_slip(which).clear();
+        }
+        let mut commit = Commit { session: self.ledger.commit().session, ..Commit::default() };
+        commit.model = self.ledger.commit().model;
+        self.ledger.prepare(&mut commit, Some(&self.session.state.encode()), Some(&[]));
+        self.ledger.set_commit(commit);
+    }
+
+    /// Descriptors of a message, under the generations that the session gave them.
+    pub fn keep_fds(&mut self, generations: &[u32], fds: Vec<OwnedFd>) {
+        for (generation, fd) in generations.iter().zip(fds) {
+            self.vault.keep_given(&vault::name(&self.name, &generation_name(*generation)), fd.as_fd());
+            self.fds.insert(*generation, fd);
+        }
+    }
+
+    /// Descriptors that nothing names any more are closed, here and at the keeper.
+    pub fn release(&mut self, generations: &[u32]) {
+        for generation in generations {
+            if self.fds.remove(generation).is_some() {
+                self.vault.forget(&vault::name(&self.name, &generation_name(*generation)));
+            }
+        }
+    }
+
+    /// Steps 3 and 4: so many bytes of the stream were followed, and the replies are what `replies`
+    /// holds. What there was before has been settled.
+    pub fn commit(&mut self, handled: usize, session: bool, model: Option<&[u8]>) {
+        let mut commit = self.ledger.commit();
+        debug_assert!(commit.handled == 0 && commit.reply_from == commit.reply_to);
+        let session = session.then(|| self.session.state.encode());
+        self.ledger.put_replies(&self.replies);
+        self.ledger.prepare(&mut commit, session.as_deref(), model);
+        // Both are at most 64 KiB.
+        commit.handled = handled as u32;
+        commit.reply_from = 0;
+        commit.reply_to = self.replies.len() as u32;
+        self.ledger.set_commit(commit);
+    }
+
+    /// The device changed without a message.
+    pub fn save_model(&self, model: &[u8]) {
+        let mut commit = self.ledger.commit();
+        self.ledger.prepare(&mut commit, None, Some(model));
+        self.ledger.set_commit(commit);
+    }
+
+    /// Step 5, and what a dead worker left of it. `false`: the client has to read first.
+    pub fn settle(&mut self) -> std::io::Result<bool> {
+        let Some(stream) = &self.stream else { return Ok(true) };
+        loop {
+            let mut commit = self.ledger.commit();
+            let sent = self.ledger.send_slip(commit.send).count() as u32;
+            let taken = self.ledger.receive_slip(commit.receive).count() as u32;
+            if sent > 0 || taken > 0 {
+                commit.reply_from = commit.reply_from.saturating_add(sent).min(commit.reply_to);
+                commit.handled = commit.handled.saturating_sub(taken);
+                (commit.send, commit.receive) = (!commit.send, !commit.receive);
+                // Those of the step before last.
+                self.ledger.send_slip(commit.send).clear();
+                self.ledger.receive_slip(commit.receive).clear();
+                self.ledger.set_commit(commit);
+            }
+            let replies = self.replies.get(commit.reply_from as usize..commit.reply_to as usize);
+            let mut moved = 0;
+            if let Some(replies) = replies.filter(|replies| !replies.is_empty()) {
+                moved += self.ledger.send_slip(commit.send).send(stream.as_fd(), replies)?;
+            }
+            if commit.handled > 0 {
+                moved +=
+                    self.ledger.receive_slip(commit.receive).take(stream.as_fd(), commit.handled as usize)?;
+            }
+            if moved == 0 {
+                if commit.reply_from == commit.reply_to {
+                    self.replies.clear();
+                }
+                return Ok(commit.reply_from == commit.reply_to && commit.handled == 0);
+            }
+        }
+    }
+
+    /// Gives up everything that a successor needs, under the names that it looks for.
+    pub fn give_up(self) -> HashMap<String, OwnedFd> {
+        let given = self.fds.iter();
+        let mut left: HashMap<String, OwnedFd> = given
+            .filter_map(|(generation, fd)| {
+                Some((generation_name(*generation), vault::wrap(fd.as_fd()).ok()?))
+            })
+            .collect();
+        left.insert(LEDGER.to_owned(), self.ledger_fd);
+        if let Some(stream) = self.stream {
+            left.insert(CONNECTION.to_owned(), stream.into());
+        }
+        left
+    }
+
+    /// The slot is removed: nothing of it is kept.
+    pub fn forget_all(&mut self) {
+        self.disconnect();
+        for what in [LEDGER, LISTENER] {
+            self.vault.forget(&vault::name(&self.name, what));
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Emulated slots of a lane: devices with registers, for guests that know nothing of us.
+//!
+//! # A turn
+//!
+//! A driver's register writes come as messages, posted, many at a time. A look at the socket follows a
+//! bound of them, commits what they led to, and answers (`turn`, `link`); what they ask for is done
+//! after that, a burst at a time, together with what other drivers ask for. A slot is *active* from a
+//! message on until it has had nothing for a while; meanwhile its socket and its rings are looked at
+//! every turn, and drivers that can be told so ring no doorbells. Then the lane's one wait has its
+//! socket.
+
+mod irqs;
+mod ledger;
+mod link;
+mod memory;
+mod model;
+mod nic;
+mod objects;
+mod scsi;
+mod slot;
+mod turn;
+
+use frame::Posted;
+use pvscsi::Command;
+use request::Instant;
+
+use self::model::Model;
+pub use self::slot::Slot;
+use super::{Lane, SPIN_NANOS};
+use crate::blame;
+
+/// All emulated slots of a lane, and room that their work passes through.
+#[derive(Default)]
+pub struct Emulated {
+    slots: Vec<Option<Box<Slot>>>,
+    active: Vec<u32>,
+    staged: Vec<u32>,
+    /// Before this nobody's deadline comes.
+    next: Option<Instant>,
+    posted: Posted,
+    command: Command,
+    buffer: Vec<u8>,
+}
+
+impl Emulated {
+    pub fn get(&mut self, index: u32) -> Option<&mut Slot> {
+        self.slots.get_mut(index as usize)?.as_deref_mut()
+    }
+
+    pub fn is_busy(&self) -> bool {
+        !self.active.is_empty() || !self.staged.is_empty()
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.next
+    }
+
+    fn expect(&mut self, deadline: Option<Instant>) {
+        self.next = [self.next, deadline].into_iter().flatten().min();
+    }
+
+    pub fn count_malformed(&mut self, index: u32) {
+        if let Some(slot) = self.get(index)
+            && let Model::Nic(model) = &mut slot.model
+        {
+            model.malformed += 1;
+        }
+    }
+
+    fn stage(&mut self, index: u32) {
+        if let Some(slot) = self.get(index)
+            && !slot.staged
+        {
+            slot.staged = true;
+            self.staged.push(index);
+        }
+    }
+}
+
+impl Lane {
+    pub(super) fn blame_emulated(&mut self, index: u32) {
+        // Numbers beside those of slots with rings.
+        let number = index | 1 << 31;
+        if self.serving != number {
+            self.serving = number;
+            let certificate = self.emulated.get(index).map(|slot| slot.link.ledger.certificate());
+            blame::serving(certificate.as_ref());
+        }
+    }
+
+    pub(super) fn accept_emulated(&mut self, index: u32) {
+        let wait = &self.wait;
+        if let Some(slot) = self.emulated.get(index) {
+            slot.accept(wait);
+        }
+    }
+
+    /// There is something in the socket, or what a message waits for may have ended.
+    pub(super) fn on_emulated(&mut self, index: u32) {
+        self.blame_emulated(index);
+        let mut buffer = std::mem::take(&mut self.emulated.buffer);
+        let (wait, now) = (&self.wait, self.now);
+        let Some(slot) = self.emulated.get(index) else { return };
+        let after = slot.on_link(wait, now, &mut buffer);
+        let deadline = slot.deadline();
+        self.emulated.buffer = buffer;
+        self.emulated.expect(deadline);
+        if after.reset {
+            self.reset_emulated(index);
+        }
+        if after.gone {
+            self.give_up_begun_emulated(index);
+        }
+        if after.followed {
+            self.activate_emulated(index);
+        }
+    }
+
+    /// The hypervisor says that the guest has ended an interrupt.
+    pub(super) fn on_unmask(&mut self, index: u32) {
+        if let Some(slot) = self.emulated.get(index)
+            && slot.irqs.take_unmasked()
+        {
+            slot.link.session.intx_unmasked();
+            slot.signal();
+        }
+    }
+
+    /// From now on the slot is looked at every turn.
+    pub(super) fn activate_emulated(&mut self, index: u32) {
+        let now = self.now;
+        let Some(slot) = self.emulated.get(index) else { return };
+        slot.worked_at = now.nanos();
+        if slot.active || slot.quarantined {
+            return;
+        }
+        slot.active = true;
+        slot.model.set_doorbells(now, &slot.memory, false);
+        self.emulated.active.push(index);
+    }
+
+    pub(super) fn serve_emulated(&mut self) {
+        let mut at = 0;
+        while at < self.emulated.active.len() {
+            let index = self.emulated.active[at];
+            if self.serve_emulated_slot(index) {
+                at += 1;
+            } else {
+                self.emulated.active.swap_remove(at);
+            }
+        }
+        if self.emulated.next.is_some_and(|next| next <= self.now) {
+            self.expire_emulated();
+        }
+    }
+
+    /// One look at one slot. `false`: it sleeps from now on.
+    fn serve_emulated_slot(&mut self, index: u32) -> bool {
+        self.on_emulated(index);
+        let quiet = self.quiet;
+        let Some(slot) = self.emulated.get(index) else { return false };
+        if !slot.link.is_connected() {
+            slot.active = false;
+            return false;
+        }
+        let begins = !quiet && !slot.is_stopping() && !slot.is_full();
+        if begins && slot.model.has_work() {
+            slot.worked_at = self.now.nanos();
+            match self.emulated.get(index).map(|slot| &slot.model) {
+                Some(Model::Nic(_)) => self.transmit_emulated(index),
+                Some(Model::Scsi(_)) => self.serve_adapter(index),
+                None => {}
+            }
+            return true;
+        }
+        let now = self.now;
+        let Some(slot) = self.emulated.get(index) else { return false };
+        if now.nanos().wrapping_sub(slot.worked_at) < SPIN_NANOS {
+            return true;
+        }
+        slot.model.set_doorbells(now, &slot.memory, true);
+        // One more look against the race.
+        if begins && slot.model.has_work() {
+            slot.model.set_doorbells(now, &slot.memory, false);
+            slot.worked_at = now.nanos();
+            return true;
+        }
+        slot.active = false;
+        let deadline = slot.deadline();
+        self.emulated.expect(deadline);
+        false
+    }
+
+    fn expire_emulated(&mut self) {
+        self.emulated.next = None;
+        let now = self.now;
+        for index in 0..self.emulated.slots.len() as u32 {
+            let Some(slot) = self.emulated.get(index) else { continue };
+            let Some(deadline) = slot.deadline() else { continue };
+            if deadline > now {
+                self.emulated.expect(Some(deadline));
+                continue;
+            }
+            self.blame_emulated(index);
+            let Some(slot) = self.emulated.get(index) else { continue };
+            if slot.model.function().deadline().is_some_and(|deadline| deadline <= now) {
+                slot.model.function_mut().expire(now, &slot.memory);
+                slot.save();
+                slot.signal();
+            }
+            let (held, work) = (slot.held.is_some(), slot.model.has_work());
+            if held {
+                self.on_emulated(index);
+            }
+            if work {
+                self.activate_emulated(index);
+            }
+            self.emulated.stage(index);
+            let deadline = self.emulated.get(index).and_then(|slot| slot.deadline());
+            self.emulated.expect(deadline);
+        }
+    }
+
+    /// Drivers see what was done for them.
+    pub(super) fn publish_emulated(&mut self) {
+        let now = self.now;
+        while let Some(index) = self.emulated.staged.pop() {
+            let Some(slot) = self.emulated.get(index) else { continue };
+            slot.staged = false;
+            if slot.quarantined {
+                continue;
+            }
+            slot.model.publish(now, &slot.memory);
+            slot.save();
+            slot.signal();
+            let deadline = slot.deadline();
+            self.emulated.expect(deadline);
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! One emulated slot: its listener, its link, its guest's memory, its configuration space and its model.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+
+use control::Problem;
+use control::step::SlotSpec;
+use guest_memory::Memory;
+use host::wait::{Interest, Wait};
+use pci::{Config, IrqMode};
+use request::Instant;
+use vfio_user::{Device as Described, Fault};
+
+use super::super::link::LISTENER;
+use super::super::token::Token;
+use super::irqs::Irqs;
+use super::link::Link;
+use super::memory::GuestMemory;
+use super::model::Model;
+use crate::blame;
+use crate::vault::{self, Vault};
+
+/// The form of what [`Slot::state`] gives.
+const STATE_VERSION: u32 = 1;
+
+/// A slot as its lane has it.
+pub struct Slot {
+    pub index: u32,
+    pub spec: SlotSpec,
+    pub link: Link,
+    pub model: Model,
+    pub config: Config,
+    pub guest: GuestMemory,
+    /// What the model sees of it.
+    pub memory: Arc<Memory>,
+    pub irqs: Irqs,
+    pub described: Described,
+    pub rom: Vec<u8>,
+    /// Its device brought the worker down: messages are answered as if there were none behind them.
+    pub quarantined: bool,
+    /// It brought the worker down even so, and is left alone.
+    pub abandoned: bool,
+    /// Commands at the disks, those of a guest that left included.
+    pub outstanding: u32,
+    /// Counts guests, so that a command which outlives one finds no other.
+    pub epoch: u32,
+    /// In the lane's list of slots that are looked at every turn.
+    pub active: bool,
+    /// In the lane's list of slots with something to publish.
+    pub staged: bool,
+    /// When it last had work, for the decision to sleep.
+    pub worked_at: u64,
+    pub listener: UnixListener,
+    pub interest: Interest,
+    /// A message waits for requests to end, since then.
+    pub held: Option<Instant>,
+    pub config_dirty: bool,
+    pub counters: Counters,
+}
+
+#[derive(Default)]
+pub struct Counters {
+    pub faults: [u64; Fault::ALL.len()],
+    pub messages: u64,
+    pub looks: u64,
+    pub reads: u64,
+    pub writes: u64,
+    pub interrupts: u64,
+    /// Messages that were followed although requests under way still use what they take away.
+    pub overdue: u64,
+}
+
+impl Slot {
+    /// Makes the slot, or takes it up where the last worker left it. If that fails, all of that is still
+    /// in `estate`. `make` is the model, on its hot state.
+    pub fn new(
+        index: u32,
+        spec: SlotSpec,
+        make: impl FnOnce(guest_memory::Window) -> Model,
+        estate: &mut HashMap<String, OwnedFd>,
+        vault: &Vault,
+        wait: &Wait,
+        now: Instant,
+    ) -> Result<Self, Problem> {
+        let name = spec.id.to_string();
+        let failed = |what: &str, error: std::io::Error| {
+            Problem::failed(format!("{what}: {error}")).at(format!("vm.{name}"))
+        };
+        let rom = match spec.device.rom() {
+            Some(path) => super::model::read_rom(path)?,
+            None => Vec::new(),
+        };
+        if !estate.contains_key(LISTENER) {
+            let listener = crate::serve::bind(&spec.socket)?;
+            if let Some(user) = &spec.user {
+                host::process::give_to_user(&spec.socket, user).map_err(|error| {
+                    failed("cannot give the socket to its user", error)
+                        .hint("name a user that exists in `user`, or leave it out")
+                })?;
+            }
+            vault.keep(&vault::name(&name, LISTENER), listener.as_fd());
+            estate.insert(LISTENER.to_owned(), listener.into());
+        }
+        let listener = estate[LISTENER].try_clone().map_err(|error| failed("cannot listen", error))?;
+        let listener = UnixListener::from(listener);
+        listener.set_nonblocking(true).map_err(|error| failed("cannot listen", error))?;
+        wait.add(listener.as_fd(), Token::EmulatedListener(index).into(), Interest::READ)
+            .map_err(|error| failed("cannot wait for connections", error))?;
+        let (id, hot) = super::model::hot_of(&spec.device);
+        let link = Link::resume(&name, id, hot, estate, vault).map_err(|error| {
+            let _ = wait.delete(listener.as_fd());
+            failed("cannot make the slot's ledger", error)
+        })?;
+        let certificate = link.ledger.certificate();
+        let deaths = blame::deaths(&certificate);
+        let quarantined = blame::is_quarantined(&certificate, host::process::now_nanos());
+        blame::serving(Some(&certificate));
+        let model = make(link.ledger.hot());
+        let layout = model.function().layout();
+        // A region is a power of two of bytes, as its register asks for.
+        let rom_bytes = if rom.is_empty() { 0 } else { (rom.len() as u32).next_power_of_two().max(2048) };
+        let config = Config::new(layout, rom_bytes);
+        let described = super::model::describe(layout, rom_bytes, config.len() as u64);
+        let mut slot = Self {
+            index,
+            config,
+            described,
+            rom,
+            link,
+            model,
+            guest: GuestMemory::default(),
+            memory: Memory::empty(),
+            irqs: Irqs::default(),
+            quarantined,
+            abandoned: quarantined && deaths >= 2 * blame::DEATHS_MAX,
+            outstanding: 0,
+            epoch: 0,
+            active: false,
+            staged: false,
+            worked_at: 0,
+            listener,
+            interest: Interest::READ,
+            held: None,
+            config_dirty: false,
+            counters: Counters::default(),
+            spec,
+        };
+        if slot.quarantined {
+            tracing::error!(
+                slot = name,
+                "this device brought the server down {deaths} times; it does nothing any more"
+            );
+        }
+        if !slot.abandoned {
+            slot.resume_link(rom_bytes, wait, now);
+        }
+        Ok(slot)
+    }
+
+    /// What the last worker left half-way, then everything that its session says is there.
+    fn resume_link(&mut self, rom_bytes: u32, wait: &Wait, now: Instant) {
+        if !self.link.is_connected() {
+            return;
+        }
+        if let Err(error) = self.link.settle() {
+            tracing::info!(slot = self.link.name, %error, "disconnected while the server was away");
+            self.disconnect(wait);
+            return;
+        }
+        self.restore(rom_bytes);
+        self.rebuild_memory(None);
+        if !self.quarantined {
+            self.model.function_mut().resume(&self.memory);
+        }
+        self.irqs.sync(&self.link, self.index, wait);
+        self.sync_irq_mode();
+        self.signal();
+        self.save();
+        self.worked_at = now.nanos();
+        self.interest = Interest::READ;
+        if let Some(stream) = &self.link.stream {
+            let _ = wait.add(stream.as_fd(), Token::Emulated(self.index).into(), self.interest);
+        }
+    }
+
+    /// Version 1: configuration space, then the model's own.
+    fn state(&self) -> Vec<u8> {
+        let config = self.config.encode();
+        let mut bytes = STATE_VERSION.to_le_bytes().to_vec();
+        bytes.extend((config.len() as u32).to_le_bytes());
+        bytes.extend(config);
+        bytes.extend(self.model.function().state());
+        bytes
+    }
+
+    fn restore(&mut self, rom_bytes: u32) {
+        let bytes = self.link.ledger.model();
+        if bytes.is_empty() {
+            // Nothing was written yet that would not be as after power on.
+            return;
+        }
+        let word = |at: usize| {
+            let word = bytes.get(at..at + 4).and_then(|word| word.try_into().ok());
+            word.map_or(0, u32::from_le_bytes)
+        };
+        let len = word(4) as usize;
+        let parts = bytes.get(8..).and_then(|rest| rest.split_at_checked(len));
+        let (Some((config, model)), STATE_VERSION) = (parts, word(0)) else {
+            tracing::error!(
+                slot = self.link.name,
+                "the device's state cannot be read; it is as after power on"
+            );
+            return;
+        };
+        if let Some(config) = Config::decode(self.model.function().layout(), rom_bytes, config) {
+            self.config = config;
+        }
+        if !self.quarantined {
+            self.model.function_mut().restore(model);
+        }
+    }
+
+    /// The device's state, if it changed since it was last asked for.
+    pub fn changed_state(&mut self) -> Option<Vec<u8>> {
+        if self.quarantined {
+            return None;
+        }
+        let model = self.model.function_mut().take_dirty();
+        let config = std::mem::take(&mut self.config_dirty);
+        (model || config).then(|| self.state())
+    }
+
+    /// Puts what changed where a successor finds it.
+    pub fn save(&mut self) {
+        if let Some(state) = self.changed_state() {
+            self.link.save_model(&state);
+        }
+    }
+
+    /// A client wants to connect.
+    pub fn accept(&mut self, wait: &Wait) {
+        if self.link.is_connected() || self.abandoned || self.outstanding > 0 {
+            // One at a time: the next one waits in the listener's queue until this one has left and
+            // the last of its requests has ended, lest an old write overtake a new one.
+            let token = Token::EmulatedListener(self.index).into();
+            let _ = wait.modify(self.listener.as_fd(), token, Interest::NONE);
+            return;
+        }
+        let Ok((stream, _)) = self.listener.accept() else { return };
+        if let Err(error) = self.link.connect(stream) {
+            tracing::warn!(slot = self.link.name, %error, "a connection was lost as it came");
+            return;
+        }
+        self.interest = Interest::READ;
+        if let Some(stream) = &self.link.stream {
+            let _ = wait.add(stream.as_fd(), Token::Emulated(self.index).into(), self.interest);
+        }
+    }
+
+    /// The last request of a client that left has ended.
+    pub fn listen_again(&self, wait: &Wait) {
+        if !self.link.is_connected() && !self.abandoned {
+            let token = Token::EmulatedListener(self.index).into();
+            let _ = wait.modify(self.listener.as_fd(), token, Interest::READ);
+        }
+    }
+
+    pub fn listen_for(&mut self, wait: &Wait, interest: Interest) {
+        if self.interest == interest {
+            return;
+        }
+        self.interest = interest;
+        if let Some(stream) = &self.link.stream {
+            let _ = wait.modify(stream.as_fd(), Token::Emulated(self.index).into(), interest);
+        }
+    }
+
+    /// Ends the connection. Requests at a disk go on, into memory that they hold; their ends find no
+    /// guest.
+    pub fn disconnect(&mut self, wait: &Wait) {
+        if let Some(stream) = &self.link.stream {
+            let _ = wait.delete(stream.as_fd());
+        }
+        self.irqs.clear(wait);
+        self.guest.clear();
+        self.set_memory();
+        self.power_on();
+        self.epoch = self.epoch.wrapping_add(1);
+        self.held = None;
+        self.link.disconnect();
+        // What there was is gone with the guest: nothing of it is to be found by a successor.
+        self.config_dirty = true;
+        self.save();
+        if self.outstanding == 0 {
+            self.listen_again(wait);
+        }
+    }
+
+    /// As after power on.
+    pub fn power_on(&mut self) {
+        self.config.reset();
+        self.config_dirty = true;
+        if !self.quarantined {
+            self.model.function_mut().reset();
+        }
+        self.set_memory();
+        self.sync_irq_mode();
+    }
+
+    pub fn rebuild_memory(&mut self, without: Option<(u64, u64)>) {
+        self.guest.rebuild(&self.link.session.state.maps, &self.link.fds, without);
+        self.set_memory();
+    }
+
+    /// The model sees memory if it may reach it.
+    pub fn set_memory(&mut self) {
+        let seen = self.guest.seen(self.config.bus_master());
+        if Arc::ptr_eq(&seen, &self.memory) {
+            return;
+        }
+        self.memory = seen;
+        if !self.quarantined {
+            self.model.function_mut().memory_changed(&self.memory);
+        }
+    }
+
+    /// How interrupts reach the guest: as its driver says, or as its client has set them up.
+    pub fn sync_irq_mode(&mut self) {
+        use vfio_user::numbers::{IRQ_MSI, IRQ_MSIX};
+        let session = &self.link.session;
+        let mode = match self.config.irq_mode() {
+            mode @ (IrqMode::Msi | IrqMode::MsiX) => mode,
+            _ if session.assigned(IRQ_MSIX) != 0 => IrqMode::MsiX,
+            _ if session.assigned(IRQ_MSI) != 0 => IrqMode::Msi,
+            mode => mode,
+        };
+        if self.irqs.mode != mode {
+            self.irqs.mode = mode;
+            if !self.quarantined {
+                self.model.function_mut().set_irq_mode(mode);
+            }
+        }
+    }
+
+    /// Tells the guest what the model wants it to be told.
+    pub fn signal(&mut self) {
+        if self.quarantined {
+            return;
+        }
+        self.irqs.collect(self.model.function_mut().interrupts());
+        self.counters.interrupts += self.irqs.signal(&mut self.link);
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.quarantined || !self.link.is_connected() {
+            return None;
+        }
+        let patience = self.held.map(super::turn::overdue_at);
+        [self.model.function().deadline(), patience].into_iter().flatten().min()
+    }
+
+    /// Leaves everything as a dying worker would, for another lane to take up.
+    pub fn release(mut self, wait: &Wait) -> HashMap<String, OwnedFd> {
+        self.save();
+        let _ = wait.delete(self.listener.as_fd());
+        if let Some(stream) = &self.link.stream {
+            let _ = wait.delete(stream.as_fd());
+        }
+        self.irqs.clear(wait);
+        let mut left = self.link.give_up();
+        left.insert(LISTENER.to_owned(), OwnedFd::from(self.listener));
+        left
+    }
+
+    /// The slot is removed for good.
+    pub fn remove(mut self, wait: &Wait) {
+        let _ = wait.delete(self.listener.as_fd());
+        self.disconnect(wait);
+        self.link.forget_all();
+        let _ = std::fs::remove_file(&self.spec.socket);
+    }
+
+    /// Named ends of the link and of the model, for the operator.
+    pub fn report(&self) -> impl Iterator<Item = (String, u64)> + '_ {
+        let faults =
+            Fault::ALL.iter().map(|fault| (fault.name().to_owned(), self.counters.faults[*fault as usize]));
+        let own = [
+            ("messages", self.counters.messages),
+            ("looks", self.counters.looks),
+            ("register_reads", self.counters.reads),
+            ("register_writes", self.counters.writes),
+            ("interrupts_sent", self.counters.interrupts),
+            ("regions_unmapped", self.guest.unmapped),
+            ("overdue", self.counters.overdue),
+        ];
+        let own = own.map(|(name, value)| (name.to_owned(), value));
+        faults.chain(own).chain(self.model.counters())
+    }
+}
