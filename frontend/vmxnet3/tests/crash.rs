@@ -56,7 +56,7 @@ impl World {
             }
             let bytes = numbered(self.sent, 40 + (self.sent % 5) as usize * 300);
             let quiet = self.sent % 4 == 2;
-            let copied = if self.sent % 2 == 0 { 54 } else { 0 };
+            let copied = if self.sent.is_multiple_of(2) { 54 } else { 0 };
             self.guest
                 .send(0, Send { bytes: &bytes, copied, piece: 400, quiet, id: self.sent, ..Send::default() });
             self.sent += 1;
@@ -159,7 +159,7 @@ fn a_worker_may_die_at_any_store() {
             }
             deaths += 1;
             // The driver goes on with what it sees, before or after the next worker is there.
-            if stores % 2 == 0 {
+            if stores.is_multiple_of(2) {
                 world.drive();
             }
             assert!(!world.take_over_or_die(None));

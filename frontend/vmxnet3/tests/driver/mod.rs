@@ -311,7 +311,7 @@ impl Guest {
     fn rx_buffer(&self, queue: usize, ring: usize, index: u32) -> (u64, u32) {
         let base = BUFFERS + 0x20_0000 + queue as u64 * 0x8_0000;
         if ring == 0 {
-            let head = index % self.shape.per_packet == 0;
+            let head = index.is_multiple_of(self.shape.per_packet);
             (base + u64::from(index) * 4096, if head { HEAD_BYTES } else { BODY_BYTES })
         } else {
             (base + 0x4_0000 + u64::from(index) * 4096, BODY_BYTES)
@@ -324,7 +324,7 @@ impl Guest {
         let ring = &mut queue.rings[ring_number];
         for done in 0..count {
             let (address, len) = self.rx_buffer(number, ring_number, ring.fill);
-            let body = ring_number == 1 || ring.fill % self.shape.per_packet != 0;
+            let body = ring_number == 1 || !ring.fill.is_multiple_of(self.shape.per_packet);
             let at = ring.base + u64::from(ring.fill) * 16;
             let valid = (done + 1 < count) == ring.gen_bit;
             self.put_u64(at, address);
