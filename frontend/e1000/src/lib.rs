@@ -13,6 +13,7 @@
 extern crate alloc;
 
 mod access;
+mod arrival;
 mod checksum;
 mod config;
 mod eeprom;

@@ -3,16 +3,17 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use frame::{Body, Drop, Frame, Nic, Posted, Refused, Taken};
+use frame::{Body, Drop, Frame, HEADER_MAX, Nic, Posted, Refused, Taken};
 use guest_memory::{Memory, Window};
 use pci::{Function, Interrupts, IrqMode, Layout};
 use request::{CHECKSUM_NONE, Gso, Instant, Rewrite};
 
+use crate::arrival::{Arrival, Front, Scratch};
 use crate::config::{BAR_REGISTERS, Config};
 use crate::eeprom::Eeprom;
 use crate::interrupt::{self, Causes, Rules};
 use crate::phy::Phy;
-use crate::receive::{self, Arrival, Front, Receive};
+use crate::receive::{self, Receive};
 use crate::registers::{self as r, Registers};
 use crate::ring::Ring;
 use crate::rss;
@@ -87,6 +88,8 @@ pub struct E1000 {
     tx_held: u32,
     /// A frame that comes back.
     looped: Posted,
+    /// First bytes of a frame that is changed on its way in.
+    scratch: Scratch,
     pub(crate) counters: Counters,
 }
 
@@ -114,6 +117,7 @@ impl E1000 {
             rx_held: 0,
             tx_held: 0,
             looped: Posted::default(),
+            scratch: [0; HEADER_MAX + 8],
             counters: Counters::default(),
             config,
         };
@@ -295,15 +299,6 @@ impl E1000 {
         Taken::Dropped
     }
 
-    /// Which receive queue a frame goes to, and the first half of its descriptor.
-    fn steer(&self, first: &[u8]) -> (usize, u64) {
-        if self.config.model.is_82574() && rss::is_on(&self.registers) {
-            rss::steer(&self.registers, first)
-        } else {
-            (0, 0)
-        }
-    }
-
     fn accept(&mut self, memory: &Memory, frame: &Frame<'_>, rewrite: Rewrite) -> Result<u32, Refused> {
         if !self.settings.enabled {
             return Err(Refused::Filtered);
@@ -311,11 +306,16 @@ impl E1000 {
         if frame.facts.gso != Gso::None {
             return Err(Refused::Offload);
         }
-        let front = Front::new(&self.registers, &self.settings, frame, rewrite)?;
-        let (queue, hash) = self.steer(front.bytes());
+        let front = Front::new(&self.registers, &self.settings, frame, rewrite, &mut self.scratch)?;
+        // Which receive queue, and the first half of its descriptor.
+        let (queue, hash) = if self.settings.new && rss::is_on(&self.registers) {
+            rss::steer(&self.registers, front.bytes)
+        } else {
+            (0, 0)
+        };
         let mut group = [0; 6];
-        group.copy_from_slice(&front.bytes()[..6]);
-        let arrival = Arrival { frame, rewrite, front, hash };
+        group.copy_from_slice(&front.bytes[..6]);
+        let arrival = Arrival { frame, front, hash };
         let bytes =
             self.rx[queue].deliver(memory, &self.settings, arrival).inspect_err(|refused| match refused {
                 Refused::NoBuffer => statistics::count(&mut self.registers, r::RNBC),

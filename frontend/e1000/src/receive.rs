@@ -2,10 +2,11 @@
 
 use alloc::vec::Vec;
 
-use frame::{Frame, HEADER_MAX, Refused};
+use frame::{Frame, Refused};
 use guest_memory::Memory;
-use request::{Address, CHECKSUM_NONE, Rewrite, Span, advance, total};
+use request::{Address, CHECKSUM_NONE, Span, advance, total};
 
+use crate::arrival::{Arrival, Front};
 use crate::checksum::Sum;
 use crate::filter::{self, LPE, Pass};
 use crate::registers::{self as r, Registers};
@@ -113,102 +114,6 @@ pub struct Receive {
     pub(crate) shown: bool,
 }
 
-/// A frame that passed the filters.
-pub struct Arrival<'a> {
-    pub frame: &'a Frame<'a>,
-    pub rewrite: Rewrite,
-    pub front: Front,
-    /// The first half of an extended descriptor.
-    pub hash: u64,
-}
-
-/// A frame's first bytes as the driver is to have them.
-pub struct Front {
-    bytes: [u8; HEADER_MAX + 8],
-    len: usize,
-    /// Tag control information, if the tag was taken out.
-    tag: Option<u16>,
-    pass: Pass,
-}
-
-impl Front {
-    /// Rewritten, filtered and stripped.
-    pub fn new(
-        registers: &Registers,
-        settings: &Settings,
-        frame: &Frame<'_>,
-        rewrite: Rewrite,
-    ) -> Result<Front, Refused> {
-        let mut front = Front { bytes: [0; HEADER_MAX + 8], len: 0, tag: None, pass: Pass::Exact };
-        if frame.header.len() > HEADER_MAX {
-            return Err(Refused::Malformed);
-        }
-        front.len = rewrite.apply(frame.header, &mut front.bytes).ok_or(Refused::Malformed)?;
-        let first = &front.bytes[..front.len];
-        if first.len() < 14 {
-            return Err(Refused::Malformed);
-        }
-        if !settings.open {
-            front.pass = filter::pass(registers, first).ok_or(Refused::Filtered)?;
-        }
-        if settings.strip
-            && let Some(tag) = filter::tag(registers, first)
-        {
-            front.bytes.copy_within(16..front.len, 12);
-            front.len -= 4;
-            front.tag = Some(tag);
-        }
-        Ok(front)
-    }
-
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    pub fn tag(&self) -> Option<u16> {
-        self.tag
-    }
-
-    /// Puts in the checksum that the sender left undone, so that a driver that passes the frame on
-    /// passes on a whole one.
-    pub(crate) fn finish_checksum(&mut self, frame: &Frame<'_>, rewrite: Rewrite) -> Option<()> {
-        let facts = frame.facts.after(rewrite);
-        if facts.checksum_start == CHECKSUM_NONE {
-            return Some(());
-        }
-        let moved = if self.tag.is_some() { 4 } else { 0 };
-        let start = usize::from(facts.checksum_start).checked_sub(moved)?;
-        let place = start.checked_add(usize::from(facts.checksum_offset))?;
-        let mut sum = Sum::default();
-        sum.add(self.bytes[..self.len].get(start..)?);
-        match frame.body {
-            frame::Body::Bytes(bytes) => sum.add(bytes),
-            frame::Body::Guest(memory, spans) => {
-                let mut chunk = [0; 512];
-                for span in spans {
-                    let mut span = *span;
-                    while span.len > 0 {
-                        let count = span.len.min(chunk.len() as u32);
-                        let (now, later) = span.split_at(count)?;
-                        memory.read(now, &mut chunk[..count as usize])?;
-                        sum.add(&chunk[..count as usize]);
-                        span = later;
-                    }
-                }
-            }
-        }
-        let finished = sum.finished();
-        // UDP over IPv4 has no checksum of zero (RFC 768); TCP's at offset 16 may be.
-        let finished = if finished == 0 && facts.checksum_offset == 6 { 0xffff } else { finished };
-        self.bytes[..self.len].get_mut(place..place + 2)?.copy_from_slice(&finished.to_be_bytes());
-        Some(())
-    }
-}
-
 impl Receive {
     pub fn new(ring: Ring, note_at: usize) -> Receive {
         Receive { ring, hashes: Vec::new(), hint: 0, spans: Vec::new(), note_at, shown: false }
@@ -240,9 +145,9 @@ impl Receive {
         if let Some(sizes) = settings.split {
             return self.deliver_split(memory, settings, arrival, sizes);
         }
-        let Arrival { frame, rewrite, mut front, hash } = arrival;
+        let Arrival { frame, front, hash } = arrival;
         let body = frame.body.len();
-        let len = body.saturating_add(front.len as u64);
+        let len = body.saturating_add(front.bytes.len() as u64);
         let tag = if front.tag.is_some() { 4 } else { 0 };
         // On the wire with its tag and its FCS; shorter ones are padded.
         let padded = len.max(MINIMUM - tag);
@@ -265,7 +170,6 @@ impl Receive {
             left -= u64::from(want);
             at = self.ring.following(at);
         }
-        front.finish_checksum(frame, rewrite).ok_or(Refused::BadMemory)?;
         self.fill(memory, frame, &front, body, stored - len).ok_or(Refused::BadMemory)?;
 
         let status = status(settings, frame, &front);
@@ -307,26 +211,26 @@ impl Receive {
         &mut self,
         memory: &Memory,
         frame: &Frame<'_>,
-        front: &Front,
+        front: &Front<'_>,
         body: u64,
         behind: u64,
     ) -> Option<()> {
         let zeroes = &[0; (MINIMUM + FCS) as usize][..behind as usize];
         if let [span] = self.spans[..] {
-            let (now, rest) = span.split_at(front.len as u32)?;
+            let (now, rest) = span.split_at(front.bytes.len() as u32)?;
             let (middle, end) = rest.split_at(body as u32)?;
-            memory.write(now, front.bytes())?;
+            memory.write(now, front.bytes)?;
             if body > 0 && frame.body.copy(memory, &[middle]) != body {
                 return None;
             }
             return if zeroes.is_empty() { Some(()) } else { memory.write(end, zeroes) };
         }
-        if total(&self.spans) < front.len as u64 + body + behind
-            || memory.scatter(&self.spans, front.bytes()) != front.len
+        if total(&self.spans) < front.bytes.len() as u64 + body + behind
+            || memory.scatter(&self.spans, front.bytes) != front.bytes.len()
         {
             return None;
         }
-        let rest = advance(&mut self.spans, front.len as u64)?;
+        let rest = advance(&mut self.spans, front.bytes.len() as u64)?;
         if frame.body.copy(memory, rest) != body {
             return None;
         }
@@ -419,7 +323,7 @@ impl Receive {
 }
 
 /// What the last descriptor of a frame says of it.
-pub(crate) fn status(settings: &Settings, frame: &Frame<'_>, front: &Front) -> u8 {
+pub(crate) fn status(settings: &Settings, frame: &Frame<'_>, front: &Front<'_>) -> u8 {
     let mut status = EOP;
     if front.tag.is_some() {
         status |= VP;
@@ -427,7 +331,7 @@ pub(crate) fn status(settings: &Settings, frame: &Frame<'_>, front: &Front) -> u
     if front.pass == Pass::Inexact {
         status |= PIF;
     }
-    status | checksum_status(settings, frame, front.bytes())
+    status | checksum_status(settings, frame, front.bytes)
 }
 
 /// Which checksums are said to be good. Those that nobody looked at are left to the driver.

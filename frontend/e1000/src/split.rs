@@ -16,7 +16,8 @@
 use frame::Refused;
 use guest_memory::Memory;
 
-use crate::receive::{Arrival, EOP, FCS, MINIMUM, Receive, Settings, status};
+use crate::arrival::Arrival;
+use crate::receive::{EOP, FCS, MINIMUM, Receive, Settings, status};
 use crate::registers::{self as r, Registers};
 use crate::ring::{DD, MARK};
 
@@ -50,9 +51,9 @@ impl Receive {
         arrival: Arrival<'_>,
         sizes: [u32; 4],
     ) -> Result<u32, Refused> {
-        let Arrival { frame, rewrite, mut front, hash } = arrival;
+        let Arrival { frame, front, hash } = arrival;
         let body = frame.body.len();
-        let len = body.saturating_add(front.len() as u64);
+        let len = body.saturating_add(front.bytes.len() as u64);
         let stored = len.max(MINIMUM) + if settings.fcs { FCS } else { 0 };
         if len + FCS > settings.longest || stored > sizes.iter().map(|size| u64::from(*size)).sum() {
             return Err(Refused::BufferTooSmall);
@@ -78,11 +79,10 @@ impl Receive {
             lengths[nth] = want;
             left -= want;
         }
-        front.finish_checksum(frame, rewrite).ok_or(Refused::BadMemory)?;
         self.fill(memory, frame, &front, body, stored - len).ok_or(Refused::BadMemory)?;
 
         let status = status(settings, frame, &front) | DD;
-        let tag = u64::from(front.tag().unwrap_or(0)) << 48;
+        let tag = u64::from(front.tag.unwrap_or(0)) << 48;
         let second = u64::from(lengths[0]) << 32 | tag;
         self.ring.note(self.note_at, window.load_u64(place + 8));
         window.store_u64(place + 8, second | u64::from(MARK));
