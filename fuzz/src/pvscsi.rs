@@ -183,7 +183,12 @@ pub fn pvscsi(data: &[u8]) {
                 put(&all, at + 12, &u32::from(flags).to_le_bytes());
             }
             _ => match input.byte() % 4 {
-                0 => adapter.reset(),
+                0 => {
+                    adapter.reset();
+                    for id in std::mem::take(&mut running) {
+                        assert!(!adapter.complete(&memory, id, &Answer::Aborted));
+                    }
+                }
                 1 => adapter.want_kicks(now, &memory),
                 2 => adapter.forgo_kicks(&memory),
                 _ => adapter.expire(now, &memory),

@@ -283,6 +283,19 @@ impl Adapter {
         }
     }
 
+    /// Those whose rings are gone need not be completed any more.
+    pub(crate) fn forget_orphans(&mut self) {
+        for number in 0..self.in_flight.slots.len() {
+            // Below COMMANDS_MAX.
+            let slot = number as u16;
+            if self.in_flight.slot(slot).stage == Stage::Orphan {
+                count(&mut self.counters.ended_by_reset);
+                self.in_flight.release(slot);
+            }
+        }
+        self.condemned = 0;
+    }
+
     pub(crate) fn raise(&mut self, causes: u32) {
         self.control.intr_status |= causes;
         if self.control.intr_mask & causes & interrupt::ALL != 0 {

@@ -120,8 +120,11 @@ impl Function for Adapter {
         }
     }
 
+    /// Commands that are running are forgotten at once: whoever resets the function, or loses its
+    /// guest, waits for its own.
     fn reset(&mut self) {
         self.reset_adapter();
+        self.forget_orphans();
         self.control.command = 0;
         self.control.words.clear();
         self.control.status = 0;

@@ -153,7 +153,12 @@ proptest! {
                     memory = driver.memory.clone();
                     adapter.memory_changed(&memory);
                 }
-                Step::Reset => adapter.reset(),
+                Step::Reset => {
+                    adapter.reset();
+                    for id in core::mem::take(&mut running) {
+                        prop_assert!(!adapter.complete(&memory, id, &GOOD));
+                    }
+                }
                 Step::Mode(on) => adapter.set_irq_mode(if on { IrqMode::MsiX } else { IrqMode::Intx }),
                 Step::Die => {
                     adapter = successor(&hot, &adapter.state(), &memory);

@@ -125,6 +125,30 @@ fn an_adapter_reset_is_silent() {
     assert_eq!(counter(&adapter, "ended_by_reset"), 2);
 }
 
+/// The machine is reset, or its guest is gone: nobody will end the commands here.
+#[test]
+fn a_reset_of_the_function_forgets_at_once() {
+    let (mut driver, mut adapter) = started();
+    driver.post(&Request::read(1));
+    driver.post(&Request::read(2));
+    let commands = take(&mut adapter, &driver.memory);
+    command(&mut adapter, &driver.memory, 4, &[]);
+    assert_eq!(adapter.take_task_management(&driver.memory), Some(Management::ResetBus));
+    adapter.reset();
+    assert!(adapter.settling(), "the order is to be taken");
+    assert_eq!(adapter.take_task_management(&driver.memory), Some(Management::ResetAdapter));
+    assert!(!adapter.settling());
+    driver.start(&mut adapter);
+    driver.post(&Request::read(3));
+    let fresh = take(&mut adapter, &driver.memory);
+    for late in commands {
+        assert!(!adapter.complete(&driver.memory, late.id, &GOOD));
+    }
+    assert!(adapter.complete(&driver.memory, fresh[0].id, &GOOD));
+    adapter.publish(NOW, &driver.memory);
+    assert_eq!(driver.consume_all().iter().map(|end| end.context).collect::<Vec<_>>(), [3]);
+}
+
 #[test]
 fn orders_are_bounded() {
     let (driver, mut adapter) = started();
