@@ -87,7 +87,10 @@ impl GuestMemory {
         });
         let old = std::mem::replace(&mut self.mapped, made);
         self.retired.retain(|snapshot| snapshot.strong_count() > 0);
-        self.retired.push(Arc::downgrade(&old));
+        // Nothing of a snapshot without memory can be in use.
+        if !old.regions().is_empty() {
+            self.retired.push(Arc::downgrade(&old));
+        }
     }
 
     fn map_file(&mut self, fd: &OwnedFd, end: u64) -> Option<((u64, u64), Arc<Mapping>)> {
