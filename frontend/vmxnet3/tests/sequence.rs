@@ -547,3 +547,57 @@ fn interrupts_mask_themselves_and_come_once() {
     guest.pass(0);
     assert_eq!(guest.vectors(), 1 << 1);
 }
+
+#[test]
+fn the_function_is_the_one_that_drivers_look_for() {
+    use pci::{Bar, Cap};
+    let guest = Guest::new(Shape::default());
+    let layout = guest.nic.layout();
+    assert_eq!((layout.vendor, layout.device, layout.revision), (0x15ad, 0x07b0, 1));
+    assert_eq!((layout.subsystem_vendor, layout.subsystem), (0x15ad, 0x07b0));
+    assert_eq!((layout.class, layout.interrupt_pin), ([2, 0, 0], 1));
+    let sizes = layout.bars.map(Bar::bytes);
+    assert_eq!(sizes, [4096, 4096, 8192, 0, 0, 0]);
+    let msix = layout.caps.iter().find_map(|(_, cap)| match cap {
+        Cap::MsiX { vectors, table_bar, table_offset, pba_bar, pba_offset } => {
+            Some((*vectors, *table_bar, *table_offset, *pba_bar, *pba_offset))
+        }
+        _ => None,
+    });
+    // 8 to send, 16 to receive, 1 for events.
+    assert_eq!(msix, Some((25, 2, 0, 2, 0x1000)));
+    assert_eq!(layout.caps.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [0x40, 0x48, 0x84, 0x9c]);
+    // The transport makes a configuration space of it.
+    let space = pci::Config::new(layout, 0);
+    let mut id = [0; 4];
+    space.read(0, &mut id);
+    assert_eq!(id, [0xad, 0x15, 0xb0, 0x07]);
+}
+
+#[test]
+fn buffers_may_straddle_regions() {
+    use guest_memory::{Memory, Region};
+    let mut guest = Guest::open(Shape::default());
+    // The same memory in two regions, whose border lies in the middle of a buffer that is sent and of
+    // one that is received into.
+    let whole = guest.memory.clone();
+    let parts = |border: u64| {
+        let whole = guest.memory.regions()[0].clone();
+        let low = Region { len: border, ..whole.clone() };
+        let high = Region { guest: border, len: whole.len - border, offset: border, user: border, ..whole };
+        Memory::new(vec![low, high], None).unwrap()
+    };
+    let (sending, receiving) = (parts(0x80_0000 + 500), parts(0xa0_0000 + 700));
+    let bytes = v4(17, 1200, 3);
+    guest.nic.memory_changed(&sending);
+    guest.send(0, Send { bytes: &bytes, ..Send::default() });
+    guest.memory = sending;
+    assert_eq!(guest.take_all(0), [(bytes.clone(), FrameFacts::default())]);
+    guest.publish();
+    guest.nic.memory_changed(&receiving);
+    guest.memory = receiving;
+    assert!(guest.deliver(&bytes).is_ok());
+    guest.publish();
+    guest.memory = whole;
+    assert_eq!((guest.receive(0).remove(0).bytes, guest.reap(0)), (bytes, 1));
+}
