@@ -11,7 +11,7 @@ use std::time::Instant as Clock;
 
 use frame::{Nic, Posted, Taken};
 use guest_memory::{Memory, Window};
-use pci::Function;
+use pci::{Bars, Signals};
 use request::{Address, Instant, Mac, Rewrite};
 use standpipe_e1000::{Config, E1000, HOT_BYTES, Model};
 

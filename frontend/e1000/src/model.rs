@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use frame::{Body, Drop, Frame, HEADER_MAX, Nic, Posted, Refused, Taken};
 use guest_memory::{Memory, Window};
-use pci::{Function, Interrupts, IrqMode, Layout};
+use pci::{Bars, Function, Interrupts, IrqMode, Lasting, Layout, Signals};
 use request::{CHECKSUM_NONE, Gso, Instant, Rewrite};
 
 use crate::arrival::{Arrival, Front, Scratch};
@@ -369,7 +369,7 @@ impl E1000 {
     }
 }
 
-impl Function for E1000 {
+impl Bars for E1000 {
     fn layout(&self) -> &Layout {
         self.config.model.layout()
     }
@@ -399,7 +399,9 @@ impl Function for E1000 {
         self.io_address = 0;
         self.reset_mac();
     }
+}
 
+impl Signals for E1000 {
     fn set_irq_mode(&mut self, mode: IrqMode) {
         self.causes.set_mode(mode);
     }
@@ -436,7 +438,9 @@ impl Function for E1000 {
         }
         self.causes.expire(now);
     }
+}
 
+impl Lasting for E1000 {
     fn state(&self) -> Vec<u8> {
         self.encode()
     }
@@ -458,7 +462,9 @@ impl Function for E1000 {
         // Causes in masks that a driver set; if it set none, nothing is told.
         self.causes.resume(interrupt::RXT0 | interrupt::TXDW | queues);
     }
+}
 
+impl Function for E1000 {
     fn memory_changed(&mut self, _memory: &Memory) {
         for queue in 0..QUEUES {
             self.rx[queue].ring.forget_window();
@@ -583,6 +589,9 @@ impl Nic for E1000 {
             self.causes.raise(now, at_once);
         }
     }
+
+    /// Its driver rings always.
+    fn set_doorbells(&mut self, _now: Instant, _memory: &Memory, _wanted: bool) {}
 
     fn set_link(&mut self, now: Instant, up: bool, _mbps: u32) {
         if self.uplink == up {

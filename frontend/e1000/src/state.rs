@@ -63,7 +63,7 @@ impl E1000 {
     /// What cannot be read leaves the adapter as after power on.
     pub(crate) fn decode(&mut self, bytes: &[u8]) {
         if self.try_decode(bytes).is_none() {
-            pci::Function::reset(self);
+            pci::Bars::reset(self);
         }
         self.dirty = false;
     }

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use driver::*;
 use frame::{Nic, Refused, Taken};
 use guest_memory::crash;
-use pci::Function;
+use pci::{Lasting, Signals};
 use standpipe_e1000::Model;
 
 struct World {

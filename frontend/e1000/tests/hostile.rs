@@ -4,7 +4,7 @@ mod driver;
 
 use driver::*;
 use frame::{Nic, Taken};
-use pci::{Function, IrqMode};
+use pci::{Bars, Function, IrqMode, Lasting, Signals};
 use proptest::prelude::*;
 use request::{FrameFacts, Gso};
 use standpipe_e1000::Model;

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use driver::*;
 use frame::{Nic, Refused, Taken};
 use guest_memory::crash;
-use pci::{Function, IrqMode};
+use pci::{IrqMode, Lasting, Signals};
 use request::FrameFacts;
 use standpipe_e1000::Model;
 

@@ -4,7 +4,7 @@
 mod driver;
 
 use driver::*;
-use pci::{Function, IrqMode};
+use pci::{Bars, IrqMode, Lasting, Signals};
 use standpipe_e1000::{Model, register_name};
 
 const PATTERNS: [u32; 4] = [0x5a5a_5a5a, 0xa5a5_a5a5, 0, 0xffff_ffff];

@@ -4,7 +4,7 @@ mod driver;
 
 use driver::*;
 use frame::{Body, Frame, Nic, Refused, Taken};
-use pci::{Function, IrqMode};
+use pci::{Function, IrqMode, Lasting, Signals};
 use request::{FrameFacts, Gso, Rewrite};
 use standpipe_e1000::Model;
 

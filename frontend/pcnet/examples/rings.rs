@@ -9,7 +9,7 @@ use std::time::Instant as Clock;
 
 use frame::{Body, Frame, Nic, Posted, Taken};
 use guest_memory::{Memory, Window};
-use pci::Function;
+use pci::Bars;
 use request::{Address, FrameFacts, Instant, Mac, Rewrite};
 use standpipe_pcnet::{Chip, Config, HOT_BYTES, Pcnet};
 

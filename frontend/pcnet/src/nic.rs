@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use frame::{Drop, Frame, Posted, Refused, Taken};
 use guest_memory::{Memory, Window};
-use pci::{Function, Interrupts, IrqMode, Layout};
+use pci::{Bars, Function, Interrupts, IrqMode, Lasting, Layout, Signals};
 use request::{Instant, Rewrite, Span};
 
 use crate::config::Config;
@@ -133,7 +133,7 @@ impl Pcnet {
     }
 }
 
-impl Function for Pcnet {
+impl Bars for Pcnet {
     fn layout(&self) -> &Layout {
         self.config.layout()
     }
@@ -150,7 +150,9 @@ impl Function for Pcnet {
     fn reset(&mut self) {
         self.hardware_reset();
     }
+}
 
+impl Signals for Pcnet {
     /// There is INTA alone.
     fn set_irq_mode(&mut self, _mode: IrqMode) {}
 
@@ -167,7 +169,9 @@ impl Function for Pcnet {
         self.expire_transmit(now, memory);
         self.expire_recheck(now, memory);
     }
+}
 
+impl Lasting for Pcnet {
     fn state(&self) -> Vec<u8> {
         state::encode(self)
     }
@@ -195,7 +199,9 @@ impl Function for Pcnet {
             self.csr[csr::STATUS] |= csr0::RINT | csr0::TINT;
         }
     }
+}
 
+impl Function for Pcnet {
     fn memory_changed(&mut self, memory: &Memory) {
         self.hint = 0;
         if !self.stopped() {
@@ -273,6 +279,9 @@ impl frame::Nic for Pcnet {
         self.give_back(memory);
         self.time_stall(now);
     }
+
+    /// Its driver rings always.
+    fn set_doorbells(&mut self, _now: Instant, _memory: &Memory, _wanted: bool) {}
 
     fn set_link(&mut self, _now: Instant, up: bool, mbps: u32) {
         self.dirty |= self.link != up;

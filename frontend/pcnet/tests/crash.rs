@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use driver::*;
 use frame::{Nic, Posted, Taken};
 use guest_memory::{Window, crash};
-use pci::Function;
+use pci::Lasting;
 use standpipe_pcnet::{Chip, Pcnet};
 
 const PEER: request::Mac = request::Mac([2, 0, 0, 0, 0, 7]);

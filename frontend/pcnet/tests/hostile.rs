@@ -5,7 +5,7 @@ mod driver;
 use driver::*;
 use frame::{Nic, Posted, Taken};
 use guest_memory::Memory;
-use pci::Function;
+use pci::{Bars, Function, Lasting, Signals};
 use proptest::prelude::*;
 use standpipe_pcnet::{Chip, Pcnet};
 

@@ -5,7 +5,7 @@ mod driver;
 use driver::*;
 use frame::Nic;
 use guest_memory::Memory;
-use pci::{Bar, Function};
+use pci::{Bar, Bars, Lasting, Signals};
 use standpipe_pcnet::{Chip, Pcnet};
 
 fn new(chip: Chip) -> Pcnet {

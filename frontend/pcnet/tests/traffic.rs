@@ -8,7 +8,7 @@ use std::time::Duration;
 use driver::*;
 use frame::{Body, Frame, Nic, Posted, Refused, Taken};
 use guest_memory::Memory;
-use pci::Function;
+use pci::{Function, Signals};
 use request::{FrameFacts, Gso, Mac, Rewrite};
 use standpipe_pcnet::{Chip, Pcnet};
 

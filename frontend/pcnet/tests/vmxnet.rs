@@ -9,7 +9,7 @@ use std::time::Duration;
 use driver::{MAC, MEMORY, NOW, deliver, drain, frame_of, hot, inl, inw, number_of, outl, read_csr};
 use frame::{Nic, Refused};
 use guest_memory::{Memory, Window, crash};
-use pci::{Bar, Function};
+use pci::{Bar, Bars, Lasting, Signals};
 use request::{Address, Mac};
 use standpipe_pcnet::{Chip, Config, Pcnet};
 

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use guest_memory::Memory;
-use pci::{Bar, Cap, Function, Interrupts, IrqMode, Layout};
+use pci::{Bar, Bars, Cap, Function, Interrupts, IrqMode, Lasting, Layout, Signals};
 use request::Instant;
 
 use crate::adapter::Adapter;
@@ -90,7 +90,7 @@ impl Adapter {
     }
 }
 
-impl Function for Adapter {
+impl Bars for Adapter {
     fn layout(&self) -> &Layout {
         &LAYOUT
     }
@@ -129,7 +129,9 @@ impl Function for Adapter {
         self.control.words.clear();
         self.control.status = 0;
     }
+}
 
+impl Signals for Adapter {
     fn set_irq_mode(&mut self, mode: IrqMode) {
         if self.mode != mode {
             self.mode = mode;
@@ -152,7 +154,9 @@ impl Function for Adapter {
             self.publish(now, memory);
         }
     }
+}
 
+impl Lasting for Adapter {
     fn state(&self) -> Vec<u8> {
         self.control.encode()
     }
@@ -200,7 +204,9 @@ impl Function for Adapter {
             self.raise(interrupt::MSG_0);
         }
     }
+}
 
+impl Function for Adapter {
     fn memory_changed(&mut self, memory: &Memory) {
         self.attach(memory);
     }

@@ -8,7 +8,7 @@
 
 use frame::{Nic, Posted, Taken};
 use guest_memory::{Memory, Window};
-use pci::{Function, IrqMode};
+use pci::{Bars, IrqMode, Signals};
 use request::{Address, Instant, Mac, Span};
 use standpipe_vmxnet3::{Config, HOT_BYTES, Vmxnet3};
 use std::sync::Arc;

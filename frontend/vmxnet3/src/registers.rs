@@ -11,7 +11,7 @@ use crate::rss::fields;
 use crate::shared::{self, at};
 use frame::{Drop, Refused};
 use guest_memory::Memory;
-use pci::{Function, Interrupts, IrqMode, Layout};
+use pci::{Bars, Function, Interrupts, IrqMode, Lasting, Layout, Signals};
 use request::{Address, Instant, Mac};
 
 /// What reading CMD gives after a command that was not carried out. (ACTIVATE_DEV's failure is 1 in
@@ -275,7 +275,7 @@ fn high(mac: Mac) -> u32 {
     u32::from_le_bytes([e, f, 0, 0])
 }
 
-impl Function for Vmxnet3 {
+impl Bars for Vmxnet3 {
     fn layout(&self) -> &Layout {
         &LAYOUT
     }
@@ -310,7 +310,9 @@ impl Function for Vmxnet3 {
     fn reset(&mut self) {
         self.clear();
     }
+}
 
+impl Signals for Vmxnet3 {
     fn set_irq_mode(&mut self, mode: IrqMode) {
         self.vectors.set_mode(mode);
     }
@@ -335,7 +337,9 @@ impl Function for Vmxnet3 {
         // Whoever calls looks at `waiting` afterwards.
         self.look_again = self.look_again.filter(|look| *look > now);
     }
+}
 
+impl Lasting for Vmxnet3 {
     fn state(&self) -> Vec<u8> {
         self.control.encode()
     }
@@ -354,7 +358,9 @@ impl Function for Vmxnet3 {
     fn resume(&mut self, memory: &Memory) {
         self.recover(memory);
     }
+}
 
+impl Function for Vmxnet3 {
     fn memory_changed(&mut self, memory: &Memory) {
         if self.control.setup.is_some() {
             self.locate(memory);

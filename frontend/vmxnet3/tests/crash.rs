@@ -4,7 +4,7 @@ mod driver;
 
 use driver::{Guest, Send, Shape, v4};
 use guest_memory::crash;
-use pci::Function;
+use pci::Lasting;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Numbers of what was sent and what came in, in a frame's payload.

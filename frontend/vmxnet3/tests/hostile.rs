@@ -5,7 +5,7 @@ mod driver;
 use driver::{Guest, QUEUES, SHARED, Send, Shape, v4};
 use frame::{Frame, HEADER_MAX, Nic, Taken};
 use guest_memory::Memory;
-use pci::{Function, IrqMode, STATE_MAX};
+use pci::{Bars, Function, IrqMode, Lasting, STATE_MAX, Signals};
 use proptest::prelude::*;
 use request::{FrameFacts, Gso, Rewrite};
 

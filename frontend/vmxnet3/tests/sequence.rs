@@ -4,7 +4,7 @@ mod driver;
 
 use driver::{Guest, LRO, MAC, QUEUES, RXCSUM, RXVLAN, SHARED, Send, Shape, ones, v4};
 use frame::{Nic, Refused};
-use pci::{Function, IrqMode};
+use pci::{Bars, Function, IrqMode, Lasting, Signals};
 use request::{FrameFacts, Gso, Rewrite};
 
 #[test]

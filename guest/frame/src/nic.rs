@@ -77,7 +77,7 @@ pub trait Nic: pci::Function {
     /// Whether the driver is to ring when it posts frames. `false` while somebody looks at `waiting`
     /// again and again; before he sleeps he says `true` and looks once more. A model whose driver rings
     /// always does nothing.
-    fn set_doorbells(&mut self, _now: Instant, _memory: &Memory, _wanted: bool) {}
+    fn set_doorbells(&mut self, now: Instant, memory: &Memory, wanted: bool);
 
     /// The cable is plugged or pulled. `mbps`: what the uplink has.
     fn set_link(&mut self, now: Instant, up: bool, mbps: u32);

@@ -29,16 +29,8 @@ pub struct Interrupts {
 /// Longest control state of a model.
 pub const STATE_MAX: usize = 24 << 10;
 
-/// A device model, as its transport drives it.
-///
-/// # What outlives the process
-///
-/// A model's state is in two places. *Control state* ([`Function::state`]) is plain data with a
-/// version, at most [`STATE_MAX`] bytes: registers, tables, the configuration
-/// of rings. Whoever drives the model keeps it in the ledger, in one step with the access that
-/// changed it, so that an access with side effects takes place once. *Hot state* (ring positions,
-/// what was begun) is in a window of the ledger that the model writes through as it works.
-pub trait Function {
+/// What is behind the BARs.
+pub trait Bars {
     fn layout(&self) -> &Layout;
 
     /// A read of a BAR; `into` is filled whatever the offset and the length are.
@@ -50,7 +42,10 @@ pub trait Function {
 
     /// As after power on.
     fn reset(&mut self);
+}
 
+/// How a model makes itself heard, and when it wants to be called.
+pub trait Signals {
     fn set_irq_mode(&mut self, mode: IrqMode);
 
     /// Vectors that are due since the last call, and the pin as it is now.
@@ -60,7 +55,10 @@ pub trait Function {
     fn deadline(&self) -> Option<Instant>;
 
     fn expire(&mut self, now: Instant, memory: &Memory);
+}
 
+/// What outlives the process.
+pub trait Lasting {
     /// Control state; the caller asks when `take_dirty` says so.
     fn state(&self) -> Vec<u8>;
 
@@ -74,7 +72,18 @@ pub trait Function {
     /// After `restore`: goes on with the rings where the hot state says, and raises an interrupt, as
     /// one may have been lost.
     fn resume(&mut self, memory: &Memory);
+}
 
+/// A device model, as its transport drives it.
+///
+/// # What outlives the process
+///
+/// A model's state is in two places. *Control state* ([`Lasting::state`]) is plain data with a
+/// version, at most [`STATE_MAX`] bytes: registers, tables, the configuration
+/// of rings. Whoever drives the model keeps it in the ledger, in one step with the access that
+/// changed it, so that an access with side effects takes place once. *Hot state* (ring positions,
+/// what was begun) is in a window of the ledger that the model writes through as it works.
+pub trait Function: Bars + Signals + Lasting {
     /// The guest's memory map is another, or bus mastering was switched (off: `memory` is empty).
     fn memory_changed(&mut self, memory: &Memory);
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use frame::{Body, Frame, Nic, Posted, Refused, Taken};
 use guest_memory::{Memory, Window};
-use pci::Function;
+use pci::{Bars, Lasting, Signals};
 use request::{Address, FrameFacts, Instant, Mac, Rewrite};
 use standpipe_e1000::{Config, E1000, HOT_BYTES, Model};
 

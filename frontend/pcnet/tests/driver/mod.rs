@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use frame::{Body, Frame, Nic, Posted, Refused, Taken};
 use guest_memory::{Memory, Window};
-use pci::Function;
+use pci::Bars;
 use request::{Address, FrameFacts, Instant, Mac, Rewrite};
 use standpipe_pcnet::{Chip, Config, HOT_BYTES, Pcnet};
 

@@ -1,6 +1,6 @@
 //! CONFIG, as Linux asks.
 
-use pci::Function;
+use pci::Lasting;
 
 use super::driver::{Driver, command, counter, hot};
 use crate::{Adapter, Config};

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::vec::Vec;
 
 use guest_memory::{Window, crash};
-use pci::Function;
+use pci::{Bars, Lasting};
 use request::Span;
 
 use super::driver::{Driver, GOOD, MESSAGES, NOW, Request, STATE, adapter, hot, successor, take_resumed};

@@ -7,7 +7,7 @@ use std::vec;
 use std::vec::Vec;
 
 use guest_memory::{Memory, Window};
-use pci::{Function, IrqMode};
+use pci::{Bars, Function, IrqMode, Lasting, Signals};
 use request::{Instant, Span};
 
 use crate::{Adapter, Answer, Command, Config, HOT_BYTES, Taken};

@@ -5,7 +5,7 @@ use std::vec;
 use std::vec::Vec;
 
 use guest_memory::Memory;
-use pci::{Function, IrqMode, STATE_MAX};
+use pci::{Bars, Function, IrqMode, Lasting, STATE_MAX, Signals};
 use proptest::prelude::*;
 use request::Instant;
 

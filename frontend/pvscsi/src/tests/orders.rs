@@ -3,7 +3,7 @@
 use std::vec::Vec;
 
 use guest_memory::Memory;
-use pci::Function;
+use pci::{Bars, Lasting, Signals};
 use request::Address;
 
 use super::driver::{

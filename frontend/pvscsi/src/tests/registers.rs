@@ -3,7 +3,7 @@
 use std::vec::Vec;
 
 use guest_memory::Memory;
-use pci::{Bar, Cap, Function, IrqMode};
+use pci::{Bar, Bars, Cap, IrqMode, Lasting, Signals};
 
 use super::driver::{Driver, NOW, Request, STATE, adapter, command, counter, hot, read, run, write};
 

@@ -4,7 +4,7 @@ use std::vec;
 use std::vec::Vec;
 
 use guest_memory::{Memory, Region};
-use pci::Function;
+use pci::{Function, Signals};
 use request::{Instant, Span};
 
 use super::driver::{

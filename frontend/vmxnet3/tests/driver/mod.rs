@@ -4,7 +4,7 @@
 
 use frame::{Body, Frame, Nic, Posted, Refused, Taken};
 use guest_memory::{Memory, Window};
-use pci::{Function, IrqMode};
+use pci::{Bars, IrqMode, Lasting, Signals};
 use request::{Address, FrameFacts, Instant, Mac, Rewrite};
 use standpipe_vmxnet3::{Config, HOT_BYTES, Vmxnet3};
 use std::sync::Arc;
