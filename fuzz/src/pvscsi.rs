@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use guest_memory::{Memory, Window};
-use pci::{Function, Lasting, Bars, Signals, IrqMode, STATE_MAX};
+use pci::{Bars, Function, IrqMode, Lasting, STATE_MAX, Signals};
 use pvscsi::{Adapter, Answer, COMMANDS_MAX, Command, Config, HOT_BYTES, Hotplug, SPANS_MAX, Taken};
 use request::{Instant, Span};
 
