@@ -5,7 +5,7 @@ use super::{Outcome, Screen};
 use crate::client::Client;
 use crate::controller::no_such;
 use crate::problem::Problem;
-use crate::site::{Site, Size, SlotId};
+use crate::site::{Model, Site, Size, SlotId};
 use crate::step::{Device, SlotSpec};
 use std::path::Path;
 
@@ -47,8 +47,14 @@ pub(super) fn emulated_device(spec: &SlotSpec, boot_index: Option<u16>) -> Strin
         }
     }
     let boot = boot_index.map_or_else(String::new, |index| format!(",\"bootindex\":{index}"));
+    // VMware's drivers take a command as carried out when the write that gives it returns: they free
+    // what it names, and read what it leaves in memory. So QEMU has to wait for such writes.
+    let waits = match spec.device.model() {
+        Model::Pvscsi | Model::Vmxnet3 => ",\"x-no-posted-writes\":true",
+        _ => "",
+    };
     format!(
-        "{{\"driver\":\"vfio-user-pci\",\"id\":\"{}\",\"socket\":{{\"type\":\"unix\",\"path\":\"{path}\"}}{boot}}}",
+        "{{\"driver\":\"vfio-user-pci\",\"id\":\"{}\",\"socket\":{{\"type\":\"unix\",\"path\":\"{path}\"}}{waits}{boot}}}",
         spec.id.slot
     )
 }

@@ -239,16 +239,16 @@ fn emulated_devices_are_told_in_json() {
         "-object memory-backend-memfd,id=mem,size=1073741824,share=on
 -machine memory-backend=mem
 -m 1024M
--device {\"driver\":\"vfio-user-pci\",\"id\":\"disk0\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/standpipe/old1.disk0.sock\"}}
+-device {\"driver\":\"vfio-user-pci\",\"id\":\"disk0\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/standpipe/old1.disk0.sock\"},\"x-no-posted-writes\":true}
 -chardev socket,id=sp-disk1,path=/run/standpipe/old1.disk1.sock,reconnect-ms=100
 -device vhost-user-blk-pci,id=disk1,chardev=sp-disk1,num-queues=2
--device {\"driver\":\"vfio-user-pci\",\"id\":\"nic0\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/standpipe/old1.nic0.sock\"}}
+-device {\"driver\":\"vfio-user-pci\",\"id\":\"nic0\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/standpipe/old1.nic0.sock\"},\"x-no-posted-writes\":true}
 -device {\"driver\":\"vfio-user-pci\",\"id\":\"nic1\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/standpipe/old1.nic1.sock\"}}
 "
     );
     let xml = good(&daemon, "libvirt-xml old1");
     assert!(
-        xml.contains("    <qemu:arg value='{\"driver\":\"vfio-user-pci\",\"id\":\"nic0\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/standpipe/old1.nic0.sock\"}}'/>\n"),
+        xml.contains("    <qemu:arg value='{\"driver\":\"vfio-user-pci\",\"id\":\"nic0\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/standpipe/old1.nic0.sock\"},\"x-no-posted-writes\":true}'/>\n"),
         "{xml}"
     );
     // The queues went where there is a choice.

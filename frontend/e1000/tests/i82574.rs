@@ -175,7 +175,7 @@ fn a_jumbo_frame_fills_the_buffers_of_a_split_descriptor() {
     for index in 0..7 {
         post_split(&bench, index);
     }
-    bench.write(RDT, 7);
+    bench.write(RDT, 7 * 2);
     assert_eq!(bench.deliver(&numbered(1, 9_000)), Ok(9_000));
     assert_eq!(bench.deliver(&numbered(2, 100)), Ok(100));
     assert_eq!(bench.deliver(&numbered(3, 12_545)), Err(Refused::BufferTooSmall));
@@ -185,7 +185,66 @@ fn a_jumbo_frame_fills_the_buffers_of_a_split_descriptor() {
     assert_eq!(split_frame(&bench, 1), Some(numbered(2, 100)));
     assert_eq!(bench.get(RX_RING + 16, 16), [0, 0, 0, 16, 0, 16, 0x28, 2, 0, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(split_frame(&bench, 2), None);
-    assert_eq!(bench.read(RDH), 2);
+    assert_eq!(bench.read(RDH), 2 * 2);
+    assert_eq!(bench.read(RDT), 7 * 2);
+}
+
+/// Descriptors of Linux's ring here, and of how many it tells the device at once.
+const LINUX_COUNT: u16 = 32;
+const LINUX_STEP: u16 = 16;
+
+/// As Linux posts: all but one, told at each sixteenth descriptor, which RDT counts as two.
+fn post_as_linux(bench: &mut Bench, next: &mut u16, clean: u16) {
+    while (*next + 1) % LINUX_COUNT != clean {
+        post_split(bench, *next);
+        if next.is_multiple_of(LINUX_STEP) {
+            bench.write(RDT, u32::from(*next) << 1);
+        }
+        *next = (*next + 1) % LINUX_COUNT;
+    }
+}
+
+/// What `ip link set mtu 9000` comes to: a reset, then 128 bytes and three pages for each frame.
+#[test]
+fn linux_goes_to_split_descriptors_for_a_long_mtu() {
+    let mut bench = open();
+    post(&mut bench, RX_RING, RDT, RX_BUFFERS, 4);
+    bench.deliver(&numbered(1, 200)).unwrap();
+    bench.publish();
+    bench.write(CTRL, 1 << 26);
+    let control = bench.read(CTRL);
+    bench.write(CTRL, control | 1 << 6);
+    bench.write(RFCTL, EXSTEN);
+    bench.write(0x2170, 1 | 4 << 8 | 4 << 16 | 4 << 24);
+    let rctl = 1 << 1 | 1 << 5 | 1 << 15 | 1 << 26 | 1 << 10;
+    bench.write(RCTL, rctl);
+    bench.write(RCTL, rctl & !(1 << 1));
+    bench.write(RDBAL, RX_RING as u32);
+    bench.write(RDBAL + 4, 0);
+    bench.write(RDLEN, u32::from(LINUX_COUNT) * 32);
+    bench.write(RDH, 0);
+    bench.write(RDT, 0);
+    bench.write(RCTL, rctl);
+    let (mut next, mut clean) = (0, 0);
+    post_as_linux(&mut bench, &mut next, clean);
+    assert_eq!(bench.read(RDT), 32);
+    // More than three laps.
+    for nth in 0..100 {
+        let lens = [60, 128, 129, 1_514, 4_224, 4_225, 9_014];
+        let len = lens[nth as usize % lens.len()];
+        assert_eq!(bench.deliver(&numbered(nth, len)), Ok(len as u32), "frame {nth}");
+        bench.publish();
+        assert_eq!(split_frame(&bench, clean), Some(numbered(nth, len)), "frame {nth}");
+        // Linux clears the status byte and then writes all addresses anew.
+        bench.put(RX_RING + 32 * u64::from(clean) + 8, &[0]);
+        clean = (clean + 1) % LINUX_COUNT;
+        assert_eq!(bench.read(RDH), u32::from(clean) << 1);
+        post_as_linux(&mut bench, &mut next, clean);
+    }
+    // The driver stops: what it told is used up, and no more is taken.
+    let told = (0..).take_while(|nth| bench.deliver(&numbered(*nth, 60)).is_ok()).count();
+    assert_eq!(told as u32, (bench.read(RDT) / 2 + 32 - u32::from(clean)) % 32);
+    assert_eq!(bench.read(RDH), bench.read(RDT));
 }
 
 /// A driver that takes frames and posts the descriptors again.
@@ -212,7 +271,7 @@ fn a_death_in_a_split_write_back_loses_a_frame_at_most() {
         }
         let state = bench.nic.state();
         let (mut next, mut seen, mut number) = (0, Vec::new(), 0);
-        bench.write(RDT, 7);
+        bench.write(RDT, 7 * 2);
         crash::after(Some(stores));
         let died = catch_unwind(AssertUnwindSafe(|| {
             for _ in 0..3 {
@@ -229,7 +288,7 @@ fn a_death_in_a_split_write_back_loses_a_frame_at_most() {
         bench.nic.set_irq_mode(IrqMode::MsiX);
         for _ in 0..20 {
             take_split(&bench, &mut next, &mut seen);
-            bench.write(RDT, u32::from((next + 7) % 8));
+            bench.write(RDT, u32::from((next + 7) % 8) * 2);
             bench.deliver(&numbered(number, 5_000)).unwrap();
             number += 1;
             bench.publish();
