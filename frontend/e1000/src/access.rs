@@ -92,14 +92,14 @@ impl E1000 {
             r::EECD => self.eeprom.read_eecd(),
             r::ICR => self.causes.read(now),
             r::IMS => self.causes.ims(),
-            r::RDH0 => self.rx[0].ring.head().into(),
-            r::RDT0 => self.rx[0].ring.tail().into(),
-            r::RDH1 => self.rx[1].ring.head().into(),
-            r::RDT1 => self.rx[1].ring.tail().into(),
-            r::TDH0 => self.tx[0].ring.head().into(),
-            r::TDT0 => self.tx[0].ring.tail().into(),
-            r::TDH1 => self.tx[1].ring.head().into(),
-            r::TDT1 => self.tx[1].ring.tail().into(),
+            r::RDH0 => self.rx[0].ring.head_register(),
+            r::RDT0 => self.rx[0].ring.tail_register(),
+            r::RDH1 => self.rx[1].ring.head_register(),
+            r::RDT1 => self.rx[1].ring.tail_register(),
+            r::TDH0 => self.tx[0].ring.head_register(),
+            r::TDT0 => self.tx[0].ring.tail_register(),
+            r::TDH1 => self.tx[1].ring.head_register(),
+            r::TDT1 => self.tx[1].ring.tail_register(),
             r::SWSM => {
                 let value = self.registers[index];
                 if value & SMBI == 0 {

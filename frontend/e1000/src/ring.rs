@@ -34,6 +34,10 @@ const EXTRA: u64 = 1 << 49;
 /// A descriptor's former content is in a note.
 const NOTED: u64 = 1 << 50;
 
+/// Bytes that head and tail registers count, whatever a descriptor's length: they go on by two for
+/// one of 32 bytes, as drivers for the 82574 have it.
+const UNIT: u32 = 16;
+
 /// Descriptors of 16 bytes that a ring holds at most: RDLEN and TDLEN count 128 bytes in 13 bits.
 #[derive(Debug)]
 pub struct Ring {
@@ -46,6 +50,7 @@ pub struct Ring {
     /// Bytes of a descriptor.
     stride: u32,
     head: u16,
+    /// As the driver wrote it, in units of [`UNIT`]: it may come before the descriptors' kind.
     tail: u16,
     /// How far the device has come; the driver sees it as the head when it is published.
     pub next: u16,
@@ -96,8 +101,24 @@ impl Ring {
         self.head
     }
 
+    /// The index behind the last descriptor that is the device's.
     pub fn tail(&self) -> u16 {
-        self.tail
+        self.tail / self.units()
+    }
+
+    /// RDH or TDH.
+    pub fn head_register(&self) -> u32 {
+        u32::from(self.head) * u32::from(self.units())
+    }
+
+    /// RDT or TDT.
+    pub fn tail_register(&self) -> u32 {
+        self.tail.into()
+    }
+
+    /// How many units a descriptor has.
+    fn units(&self) -> u16 {
+        (self.stride / UNIT) as u16
     }
 
     /// Where the ring is. What was taken and not published is forgotten.
@@ -114,14 +135,16 @@ impl Ring {
         self.looked = false;
     }
 
-    pub fn set_head(&mut self, head: u16) {
-        self.head = head;
-        self.next = head;
+    /// Takes what is written to RDH or TDH.
+    pub fn set_head(&mut self, value: u16) {
+        self.head = value / self.units();
+        self.next = self.head;
         self.keep();
     }
 
-    pub fn set_tail(&mut self, tail: u16) {
-        self.tail = tail;
+    /// Takes what is written to RDT or TDT.
+    pub fn set_tail(&mut self, value: u16) {
+        self.tail = value;
         self.keep();
     }
 
@@ -140,7 +163,7 @@ impl Ring {
 
     /// Descriptors from an index on that are the device's.
     pub fn free_from(&self, from: u16) -> u32 {
-        let (from, tail) = (u32::from(from), u32::from(self.tail));
+        let (from, tail) = (u32::from(from), u32::from(self.tail()));
         if from >= self.count || tail >= self.count {
             return 0;
         }
