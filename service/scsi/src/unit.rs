@@ -140,8 +140,10 @@ pub struct Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     Respond(Response),
-    /// Its own nexus aborted it, and wants no status.
-    Aborted,
+    /// Its own nexus aborted it, and wants no status. `reset`: by a reset of unit, target or nexus.
+    Aborted {
+        reset: bool,
+    },
 }
 
 /// A logical unit: the volume's facts, the mode parameters, the conditions that wait.
@@ -405,7 +407,7 @@ impl Unit {
     pub fn reset(&mut self, cause: Reset, by: Option<Nexus>) -> Vec<u32> {
         self.give_up_unfinished(|_, _| true);
         let by = by.unwrap_or(Nexus(u32::MAX));
-        let running = self.tasks.abort(by, |_, _| true, None);
+        let running = self.tasks.reset(by, |_, _| true);
         self.back_to_saved();
         if self.reservations.reset() {
             self.reservations_changed();
@@ -427,7 +429,7 @@ impl Unit {
     /// had been, as far as a shared unit can be.
     pub fn nexus_reset(&mut self, nexus: Nexus, cause: Condition) -> Vec<u32> {
         self.give_up_unfinished(|of, _| of == nexus);
-        let running = self.tasks.abort(nexus, |of, _| of == nexus, None);
+        let running = self.tasks.reset(nexus, |of, _| of == nexus);
         self.lose_nexus(nexus);
         if self.nexuses.iter().count() == 1 {
             // Nobody else would notice.
@@ -546,7 +548,8 @@ impl Unit {
     pub(crate) fn end(&mut self, task: TaskKey, response: Response) -> Ending {
         match self.tasks.leave(task) {
             None => Ending::Respond(Response { format: self.values.format(), ..response }),
-            Some(Abort::Own) => Ending::Aborted,
+            Some(Abort::Own) => Ending::Aborted { reset: false },
+            Some(Abort::Reset) => Ending::Aborted { reset: true },
             Some(Abort::Other) => Ending::Respond(Response::of_status(status::TASK_ABORTED)),
         }
     }
