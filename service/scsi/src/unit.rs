@@ -10,7 +10,7 @@ use crate::attention::{Attentions, Condition, Reset};
 use crate::copy::Copies;
 use crate::diagnostic::BufferMemory;
 use crate::identifying::Identifying;
-use crate::journal::{Journal, Note, SETTLING};
+use crate::journal::{Journal, Note};
 use crate::medium::{Allocation, Erasing, Started};
 use crate::mode::Values;
 use crate::nexus::{NEXUS_MAX, Nexus, Peer};
@@ -559,9 +559,11 @@ impl Unit {
     /// comparison and its write.
     pub(crate) fn keep_unfinished(&mut self) {
         for line in &self.journal.lines {
-            let Note::Begun { note, first, end } = line.note else { continue };
-            if note == SETTLING {
-                continue; // It has no blocks.
+            let Note::Begun { first, end, .. } = line.note else { continue };
+            if first >= end {
+                // Its answer waited, or the ledger is damaged: it has no blocks. As it would hold nobody
+                // back, somebody might be told to wait for a task that no caller knows.
+                continue;
             }
             let Some(task) = self.tasks.enter_again(u32::MAX, line.nexus, line.id, Attribute::Simple) else {
                 break;
