@@ -577,7 +577,7 @@ impl World {
                 _ => self.unit.finish(key, Status::Aborted),
             };
             // Another may have aborted it before, so that it would have been told.
-            let is_aborted = matches!(&ending, Ending::Aborted)
+            let is_aborted = matches!(&ending, Ending::Aborted { .. })
                 || matches!(&ending, Ending::Respond(response) if response.status == 0x40);
             assert!(is_aborted, "{ending:?} of a nexus that is gone");
         }

@@ -207,7 +207,7 @@ impl Lun {
                 }
                 Verdict::Aborted(abort) => {
                     let ending = match abort {
-                        Abort::Own => Ending::Aborted,
+                        Abort::Own | Abort::Reset => Ending::Aborted { reset: abort == Abort::Reset },
                         Abort::Other => Ending::Respond(Response::of_status(scsi::status::TASK_ABORTED)),
                     };
                     return self.end(tag, Some(ending), 0, None);

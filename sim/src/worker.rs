@@ -467,7 +467,7 @@ impl ScsiDevice {
                     ends.count("scsi", "overrun");
                     task.finish(&memory, &chain, &Answer::failure(response::OVERRUN), 0)
                 }
-                Some(Ending::Aborted) => unreachable!("these guests abort nothing"),
+                Some(Ending::Aborted { .. }) => unreachable!("these guests abort nothing"),
                 Some(Ending::Respond(response)) => {
                     let answered = response.sense_data().map_or("good", |_| "check_condition");
                     ends.count("scsi", ended.medium.map_or(answered, Status::name));

@@ -139,11 +139,12 @@ pub const ALL: &[Case] = &[
         "memory is plugged in and out while writes run: the memory map changes under them",
         life::memory_hotplug,
     ),
-    own(
+    // Four streams of two guests with two processors each want the machine.
+    alone(own(
         "multi-queue",
         "two processors and two queues of each device: every queue works, also after a kill of the worker",
         multi::multi_queue,
-    ),
+    )),
     own(
         "packed",
         "packed rings on all three devices, under verified load and kills of the worker",

@@ -419,7 +419,11 @@ fn answer(task: &virtio_scsi::Task, memory: &Memory, chain: &Chain, ended: &Ende
     let (response, data_in) = match ended {
         Ended::Response { response, data_in } => (response, *data_in),
         Ended::Overrun { .. } => return task.finish(memory, chain, &Answer::failure(response::OVERRUN), 0),
-        Ended::Aborted => return task.finish(memory, chain, &Answer::failure(response::ABORTED), 0),
+        // 5.6.6.1: drivers send a command again that a reset ended, and fail one that they aborted.
+        Ended::Aborted { reset } => {
+            let code = if *reset { response::RESET } else { response::ABORTED };
+            return task.finish(memory, chain, &Answer::failure(code), 0);
+        }
         Ended::Gone => return task.finish(memory, chain, &Answer::failure(response::BAD_TARGET), 0),
     };
     let sense = response.sense_data();

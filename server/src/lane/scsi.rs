@@ -102,8 +102,8 @@ pub enum Ended {
     Response { response: Response, data_in: u64 },
     /// Its initiator offered less room than the command moves, which is so much; nothing was done.
     Overrun { moves: u64 },
-    /// By its own nexus, which wants no status.
-    Aborted,
+    /// By its own nexus, which wants no status; `reset`: by a reset.
+    Aborted { reset: bool },
     /// Its unit went away.
     Gone,
 }
@@ -267,7 +267,7 @@ impl Lane {
                 }
                 Verdict::Aborted(abort) => {
                     let ended = match abort {
-                        Abort::Own => Ended::Aborted,
+                        Abort::Own | Abort::Reset => Ended::Aborted { reset: abort == Abort::Reset },
                         Abort::Other => Ended::Response {
                             response: Response::of_status(scsi::status::TASK_ABORTED),
                             data_in: 0,
@@ -554,7 +554,7 @@ impl Lane {
 pub(super) fn ended_as(ending: Option<Ending>, data_in: u64) -> Ended {
     match ending {
         Some(Ending::Respond(response)) => Ended::Response { response, data_in },
-        Some(Ending::Aborted) => Ended::Aborted,
+        Some(Ending::Aborted { reset }) => Ended::Aborted { reset },
         // The volume was taken away meanwhile.
         None => Ended::Gone,
     }

@@ -109,6 +109,8 @@ enum Life {
 pub enum Abort {
     /// By its own nexus, which knows.
     Own,
+    /// By a reset that its own nexus asked for: who posted the task may not have meant that one.
+    Reset,
     /// By another, so that its nexus is told: TASK ABORTED (TAS is one in the control mode page).
     Other,
 }
@@ -435,6 +437,21 @@ impl TaskSet {
     /// woken, to be ended without being run. The caller's names of those that run: whoever asked for
     /// the abort waits until they have ended.
     pub fn abort(&mut self, by: Nexus, which: impl Fn(Nexus, u64) -> bool, but: Option<TaskKey>) -> Vec<u32> {
+        self.abort_as(Abort::Own, by, which, but)
+    }
+
+    /// The same for a reset.
+    pub fn reset(&mut self, by: Nexus, which: impl Fn(Nexus, u64) -> bool) -> Vec<u32> {
+        self.abort_as(Abort::Reset, by, which, None)
+    }
+
+    fn abort_as(
+        &mut self,
+        own: Abort,
+        by: Nexus,
+        which: impl Fn(Nexus, u64) -> bool,
+        but: Option<TaskKey>,
+    ) -> Vec<u32> {
         let mut running = Vec::new();
         for index in 0..self.entries.len() {
             let key = TaskKey(index as u32);
@@ -443,7 +460,7 @@ impl TaskSet {
                 continue;
             }
             if entry.aborted.is_none() {
-                entry.aborted = Some(if entry.nexus == by { Abort::Own } else { Abort::Other });
+                entry.aborted = Some(if entry.nexus == by { own } else { Abort::Other });
             }
             if matches!(entry.life, Life::Held | Life::Parked) {
                 // Until it has left, which is soon, it stands in the way of those whom it did before.

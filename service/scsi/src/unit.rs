@@ -10,7 +10,7 @@ use crate::attention::{Attentions, Condition, Reset};
 use crate::copy::Copies;
 use crate::diagnostic::BufferMemory;
 use crate::identifying::Identifying;
-use crate::journal::{Journal, Note, SETTLING};
+use crate::journal::{Journal, Note};
 use crate::medium::{Allocation, Erasing, Started};
 use crate::mode::Values;
 use crate::nexus::{NEXUS_MAX, Nexus, Peer};
@@ -140,8 +140,10 @@ pub struct Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     Respond(Response),
-    /// Its own nexus aborted it, and wants no status.
-    Aborted,
+    /// Its own nexus aborted it, and wants no status. `reset`: by a reset of unit, target or nexus.
+    Aborted {
+        reset: bool,
+    },
 }
 
 /// A logical unit: the volume's facts, the mode parameters, the conditions that wait.
@@ -405,7 +407,7 @@ impl Unit {
     pub fn reset(&mut self, cause: Reset, by: Option<Nexus>) -> Vec<u32> {
         self.give_up_unfinished(|_, _| true);
         let by = by.unwrap_or(Nexus(u32::MAX));
-        let running = self.tasks.abort(by, |_, _| true, None);
+        let running = self.tasks.reset(by, |_, _| true);
         self.back_to_saved();
         if self.reservations.reset() {
             self.reservations_changed();
@@ -427,7 +429,7 @@ impl Unit {
     /// had been, as far as a shared unit can be.
     pub fn nexus_reset(&mut self, nexus: Nexus, cause: Condition) -> Vec<u32> {
         self.give_up_unfinished(|of, _| of == nexus);
-        let running = self.tasks.abort(nexus, |of, _| of == nexus, None);
+        let running = self.tasks.reset(nexus, |of, _| of == nexus);
         self.lose_nexus(nexus);
         if self.nexuses.iter().count() == 1 {
             // Nobody else would notice.
@@ -546,7 +548,8 @@ impl Unit {
     pub(crate) fn end(&mut self, task: TaskKey, response: Response) -> Ending {
         match self.tasks.leave(task) {
             None => Ending::Respond(Response { format: self.values.format(), ..response }),
-            Some(Abort::Own) => Ending::Aborted,
+            Some(Abort::Own) => Ending::Aborted { reset: false },
+            Some(Abort::Reset) => Ending::Aborted { reset: true },
             Some(Abort::Other) => Ending::Respond(Response::of_status(status::TASK_ABORTED)),
         }
     }
@@ -556,9 +559,11 @@ impl Unit {
     /// comparison and its write.
     pub(crate) fn keep_unfinished(&mut self) {
         for line in &self.journal.lines {
-            let Note::Begun { note, first, end } = line.note else { continue };
-            if note == SETTLING {
-                continue; // It has no blocks.
+            let Note::Begun { first, end, .. } = line.note else { continue };
+            if first >= end {
+                // Its answer waited, or the ledger is damaged: it has no blocks. As it would hold nobody
+                // back, somebody might be told to wait for a task that no caller knows.
+                continue;
             }
             let Some(task) = self.tasks.enter_again(u32::MAX, line.nexus, line.id, Attribute::Simple) else {
                 break;

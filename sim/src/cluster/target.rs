@@ -127,7 +127,7 @@ impl Target {
         for ended in std::mem::take(&mut self.lun.ended) {
             let (status, sense) = match ended.ending {
                 Some(Ending::Respond(response)) => (response.status, response.sense),
-                Some(Ending::Aborted) => (ABORTED_ITSELF, None),
+                Some(Ending::Aborted { .. }) => (ABORTED_ITSELF, None),
                 None => unreachable!("no initiator here offers too little room"),
             };
             let sense = sense.map(|sense| [sense.key as u8, sense.asc, sense.ascq]);

@@ -131,7 +131,7 @@ impl Lane {
                 (refused(Sense::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT, *moves), 0)
             }
             Ended::Gone => (refused(Sense::LOGICAL_UNIT_NOT_SUPPORTED, 0), 0),
-            Ended::Aborted => {
+            Ended::Aborted { .. } => {
                 session.link.drop_task(task);
                 self.iscsi.touch(connection);
                 return;

@@ -318,6 +318,6 @@ impl Bench {
 pub(super) fn response_of(ending: Ending) -> Response {
     match ending {
         Ending::Respond(response) => response,
-        Ending::Aborted => panic!("nobody aborted it"),
+        Ending::Aborted { .. } => panic!("nobody aborted it"),
     }
 }

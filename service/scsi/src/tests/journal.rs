@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use super::{NEXUS, OTHER, codes, command, facts, unit};
 use crate::journal::{JOURNAL_MAX, Note};
+use crate::task_set::NOBODY;
 use crate::{Command, Profile, Response, Sense, Unit, Verdict};
 
 fn again(unit: &mut Unit, id: u64, resumed: bool) -> Verdict {
@@ -120,4 +121,28 @@ fn a_nexus_that_is_gone_leaves_nothing() {
     let _ = unit.detach(NEXUS);
     assert_eq!(unit.journal.find(NEXUS, 1), None);
     assert_eq!(unit.journal.find(OTHER, 1), Some(&begun(2)));
+}
+
+/// Whoever changes reservations waits until all blocks that are kept are free again, and is then told
+/// which tasks have to end: none that only a journal has.
+#[test]
+fn a_line_without_blocks_keeps_nothing_and_is_nobodys_to_wait_for() {
+    for (first, end) in [(0, 0), (9, 9), (5_242_880, 512), (u64::MAX, 0)] {
+        for nexus in [OTHER, NOBODY] {
+            let mut unit = unit(facts());
+            unit.journal.put(nexus, 1, Note::Begun { note: 1, first, end });
+            let mut successor = Unit::restore(facts(), Profile::default(), &unit.state());
+            assert_eq!(successor.journal.find(nexus, 1), Some(&Note::Begun { note: 1, first, end }));
+            let reserve = command(NEXUS, &[0x16, 0, 0, 0, 0, 0]);
+            let outcome = successor.execute(&reserve, None, &mut Vec::new());
+            if let Verdict::Settle(settle) = outcome.verdict {
+                assert_eq!(settle.waits_for, [], "{nexus:?} {first}..{end}");
+                let _ = successor.finish_settled(outcome.task, settle.response, true);
+            } else {
+                assert_eq!(answered(&outcome.verdict).status, 0x00);
+            }
+            assert!(successor.unfinished.is_empty());
+            assert_eq!(successor.tasks(), 0);
+        }
+    }
 }

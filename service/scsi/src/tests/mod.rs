@@ -202,6 +202,6 @@ pub(super) fn ended(unit: &mut Unit, cdb: &[u8], status: Status) -> Response {
     assert!(matches!(outcome.verdict, Verdict::Medium(_)), "{cdb:02x?}: {outcome:?}");
     match unit.finish(outcome.task, status) {
         Ending::Respond(response) => response,
-        Ending::Aborted => panic!("nobody aborted it"),
+        Ending::Aborted { .. } => panic!("nobody aborted it"),
     }
 }

@@ -279,12 +279,30 @@ fn task_management_ends_each_task_in_its_way() {
     let again = Command { tag: 3, id: 3, task: Some(held.task), ..command(OTHER, &READ) };
     let ended = unit.execute(&again, None, &mut Vec::new());
     assert!(matches!(ended.verdict, Verdict::Aborted(Abort::Other)));
-    assert_eq!(unit.finish(mine.task, Status::Good), Ending::Aborted);
+    assert_eq!(unit.finish(mine.task, Status::Good), Ending::Aborted { reset: false });
     let Ending::Respond(aborted) = unit.finish(theirs.task, Status::Good) else { panic!() };
     assert_eq!((aborted.status, aborted.sense), (0x40, None));
     assert_eq!(unit.tasks(), 0);
     // TAS is one: no unit attention besides.
     assert_eq!(response(&mut unit, OTHER, &[0; 6]).status, 0x00);
+}
+
+/// Virtio tells its driver which it was, and Linux sends again what a reset ended, and fails what it
+/// aborted itself.
+#[test]
+fn a_task_that_a_reset_ended_is_told_apart() {
+    for function in [Function::UnitReset, Function::TargetReset, Function::NexusReset] {
+        let mut unit = unit(facts());
+        let running = begin(&mut unit, NEXUS, 1, Ordered);
+        let held = begin(&mut unit, NEXUS, 2, Simple);
+        assert!(matches!(held.verdict, Verdict::Wait));
+        assert_eq!(unit.manage(NEXUS, function), Managed::Complete { waits_for: [1].into() });
+        assert_eq!(unit.woken(), Some(2));
+        let again = Command { tag: 2, id: 2, task: Some(held.task), ..command(NEXUS, &READ) };
+        let ended = unit.execute(&again, None, &mut Vec::new());
+        assert!(matches!(ended.verdict, Verdict::Aborted(Abort::Reset)), "{function:?}");
+        assert_eq!(unit.finish(running.task, Status::Good), Ending::Aborted { reset: true });
+    }
 }
 
 #[test]

@@ -278,7 +278,7 @@ fn preempt_and_abort_aborts() {
     let write = start(&mut unit, OTHER, 4, &WRITE);
     let own = begin_out(&mut unit, OTHER, 0x05, 0x5, &list(0xb, 0xb, 0));
     assert_eq!(settle(&own).waits_for, [4]);
-    assert_eq!(unit.finish(write.task, request::Status::Good), Ending::Aborted);
+    assert_eq!(unit.finish(write.task, request::Status::Good), Ending::Aborted { reset: false });
     let done = unit.finish_settled(own.task, settle(&own).response, true);
     assert!(matches!(done, Ending::Respond(response) if response.status == 0x00));
 }
@@ -581,7 +581,7 @@ fn preempt_waits_for_writes_of_a_nexus_that_was_lost() {
     // Somebody else has its number.
     assert_eq!(unit.attach(peer(9)), Some(OTHER));
     assert_eq!(unit.manage(OTHER, Function::AbortTaskSet), Managed::Complete { waits_for: Vec::new() });
-    assert_eq!(unit.finish(write, request::Status::Good), Ending::Aborted);
+    assert_eq!(unit.finish(write, request::Status::Good), Ending::Aborted { reset: false });
     let outcome = begin_out(&mut unit, NEXUS, 0x04, 0x5, &list(0xa, 0xb, 0));
     assert_eq!(settle(&outcome).waits_for, [5]);
 }
