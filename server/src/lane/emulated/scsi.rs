@@ -154,7 +154,7 @@ impl Lane {
         let (response, data_in) = match ended {
             Ended::Response { response, data_in } => (response, *data_in),
             Ended::Overrun { .. } => return self.end_adapter(tag, &Answer::failure(host_status::DATARUN)),
-            Ended::Aborted => return self.end_adapter(tag, &Answer::Aborted),
+            Ended::Aborted { .. } => return self.end_adapter(tag, &Answer::Aborted),
             Ended::Gone => return self.end_adapter(tag, &Answer::failure(host_status::SELTIMEO)),
         };
         let request = self.requests.get(tag);
