@@ -110,7 +110,8 @@ impl Client {
             while start.elapsed() < death.pause {
                 std::hint::spin_loop();
             }
-            assert!(daemon.signal_worker(Signal::KILL));
+            daemon
+                .eventually("there is a worker to end", || daemon.signal_worker(Signal::KILL).then_some(()));
         }
         *at += 1;
         let (mut bytes, mut fds) = ([0; HEADER_BYTES], Vec::new());
