@@ -72,8 +72,16 @@ mod tests {
         std::hint::black_box(sum);
         let after = usage(&[std::process::id()]);
         assert!(after.cpu_ns_since(&before) > 0);
-        assert_eq!(before.cpu_ns_since(&after), 0);
         assert!(after.anonymous_bytes > 0);
+    }
+
+    #[test]
+    fn a_new_thread_counts_whole_and_an_ended_one_not_at_all() {
+        let of =
+            |threads: &[(u32, u64)]| Usage { threads: threads.iter().copied().collect(), ..Usage::default() };
+        let (before, after) = (of(&[(1, 100), (2, 900)]), of(&[(1, 130), (3, 7)]));
+        assert_eq!(after.cpu_ns_since(&before), 37);
+        assert_eq!(of(&[(1, 90)]).cpu_ns_since(&before), 0);
     }
 
     #[test]

@@ -32,10 +32,7 @@ impl Session {
         fds: usize,
         reply: &mut Vec<u8>,
     ) -> Result<Outcome<'a>, Fault> {
-        if payload.len() < 20 {
-            return Err(Fault::Malformed);
-        }
-        let mut from = Reader(payload);
+        let mut from = Reader::of(payload, 20)?;
         let (argsz, flags, index) = (from.u32(), from.u32(), from.u32());
         let (start, count) = (from.u32(), from.u32());
         at_least(argsz, 20)?;

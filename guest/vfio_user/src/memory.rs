@@ -16,13 +16,10 @@ impl Session {
         fds: usize,
         reply: &mut Vec<u8>,
     ) -> Result<Outcome<'a>, Fault> {
-        if payload.len() < 32 {
-            return Err(Fault::Malformed);
-        }
+        let mut from = Reader::of(payload, 32)?;
         if fds > 1 {
             return Err(Fault::ExtraDescriptors);
         }
-        let mut from = Reader(payload);
         let (argsz, flags) = (from.u32(), from.u32());
         let (offset, address, size) = (from.u64(), from.u64(), from.u64());
         at_least(argsz, 32)?;
@@ -60,10 +57,7 @@ impl Session {
         payload: &[u8],
         reply: &mut Vec<u8>,
     ) -> Result<Outcome<'a>, Fault> {
-        if payload.len() < 24 {
-            return Err(Fault::Malformed);
-        }
-        let mut from = Reader(payload);
+        let mut from = Reader::of(payload, 24)?;
         let (argsz, flags, address, size) = (from.u32(), from.u32(), from.u64(), from.u64());
         at_least(argsz, 24)?;
         let mut outcome = Outcome::changing(Effect::Memory);

@@ -111,10 +111,7 @@ impl Session {
         payload: &[u8],
         reply: &mut Vec<u8>,
     ) -> Result<Outcome<'a>, Fault> {
-        if payload.len() < 8 {
-            return Err(Fault::Malformed);
-        }
-        let mut from = Reader(payload);
+        let mut from = Reader::of(payload, 8)?;
         let (argsz, flags) = (from.u32(), from.u32());
         let data = from.rest();
         let (feature, method) = (flags & FEATURE_MASK, flags & !FEATURE_MASK);
@@ -262,10 +259,7 @@ impl Session {
         payload: &[u8],
         reply: &mut Vec<u8>,
     ) -> Result<Outcome<'a>, Fault> {
-        if payload.len() < 8 {
-            return Err(Fault::Malformed);
-        }
-        let mut from = Reader(payload);
+        let mut from = Reader::of(payload, 8)?;
         let (argsz, size) = (from.u32(), from.u32());
         if !device.migration || !self.state.migration.is_saving() {
             return Err(Fault::NotMigrating);
@@ -303,10 +297,7 @@ impl Session {
         payload: &[u8],
         reply: &mut Vec<u8>,
     ) -> Result<Outcome<'a>, Fault> {
-        if payload.len() < 8 {
-            return Err(Fault::Malformed);
-        }
-        let mut from = Reader(payload);
+        let mut from = Reader::of(payload, 8)?;
         let (_, size) = (from.u32(), from.u32());
         let data = from.rest();
         if data.len() != size as usize {

@@ -334,10 +334,7 @@ impl Session {
         payload: &[u8],
         reply: &mut Vec<u8>,
     ) -> Result<Outcome<'a>, Fault> {
-        if payload.len() < 4 {
-            return Err(Fault::Malformed);
-        }
-        let mut from = Reader(payload);
+        let mut from = Reader::of(payload, 4)?;
         let (major, minor) = (from.u16(), from.u16());
         if major != VERSION_MAJOR {
             return Err(Fault::BadVersion);
@@ -371,10 +368,7 @@ impl Session {
 
 /// Four words at the head of a payload that has so many bytes at least.
 pub(crate) fn fields(payload: &[u8], len: usize) -> Result<(u32, u32, u32, u32), Fault> {
-    if payload.len() < len {
-        return Err(Fault::Malformed);
-    }
-    let mut from = Reader(payload);
+    let mut from = Reader::of(payload, len)?;
     Ok((from.u32(), from.u32(), from.u32(), from.u32()))
 }
 
@@ -457,10 +451,7 @@ fn put_access(reply: &mut Vec<u8>, offset: u64, region: u32, count: u32) {
 }
 
 fn access<'a>(device: &Device, payload: &'a [u8]) -> Result<(u64, u32, u32, &'a [u8], bool), Fault> {
-    if payload.len() < 16 {
-        return Err(Fault::Malformed);
-    }
-    let mut from = Reader(payload);
+    let mut from = Reader::of(payload, 16)?;
     let (offset, index, count) = (from.u64(), from.u32(), from.u32());
     let region = device.region(index).ok_or(Fault::NoSuchRegion)?;
     if u64::from(count) > offer::MAX_DATA_XFER_SIZE {

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use crate::fault::Fault;
 use crate::numbers::*;
 
 /// The head of a message.
@@ -131,6 +132,11 @@ fn command(id: u16, command: u16, address: u64, count: u64, data: &[u8]) -> Vec<
 pub(crate) struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
+    /// Of a payload that has its fixed part, of `least` bytes.
+    pub fn of(payload: &'a [u8], least: usize) -> Result<Self, Fault> {
+        if payload.len() < least { Err(Fault::Malformed) } else { Ok(Self(payload)) }
+    }
+
     fn take<const N: usize>(&mut self) -> [u8; N] {
         let mut out = [0; N];
         let len = N.min(self.0.len());

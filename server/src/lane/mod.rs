@@ -20,6 +20,7 @@ mod device;
 mod emulated;
 pub mod iscsi;
 mod link;
+mod listener;
 mod luns;
 mod machine;
 mod net;

@@ -49,6 +49,15 @@ impl Unused {
     }
 }
 
+/// A place of a table that nobody has, and nobody's requests still name.
+pub(super) fn free_place<T>(table: &mut Vec<Option<T>>, is_named: impl Fn(u32) -> bool) -> u32 {
+    let free = (0..table.len() as u32).find(|at| table[*at as usize].is_none() && !is_named(*at));
+    free.unwrap_or_else(|| {
+        table.push(None);
+        table.len() as u32 - 1
+    })
+}
+
 impl Lane {
     pub(super) fn find_slot(&self, id: &SlotId) -> Option<u32> {
         let same = |slot: &Option<Box<Slot>>| slot.as_ref().is_some_and(|slot| slot.spec.id == *id);
@@ -70,15 +79,7 @@ impl Lane {
         // A place whose last slot still has requests at a disk is not given away: their ends would be
         // taken for the new slot's.
         let requests = &self.requests;
-        let free = (0..self.slots.len() as u32)
-            .find(|at| self.slots[*at as usize].is_none() && !requests.has_of_slot(*at));
-        let index = match free {
-            Some(index) => index,
-            None => {
-                self.slots.push(None);
-                self.slots.len() as u32 - 1
-            }
-        };
+        let index = free_place(&mut self.slots, |at| requests.has_of_slot(at));
         let mut opened = Vec::new();
         // What was left is given back if there is no device for it: its guest waits for one.
         let spec_given = spec.clone();
@@ -97,18 +98,30 @@ impl Lane {
                 Ok(())
             }
             Err(problem) => {
-                let mut unused = Box::new(Unused { problem, units: unused });
-                for volume in opened {
-                    if !resumed {
-                        self.leave_unit_of_slot(&spec_given, volume);
-                    }
-                    unused = self.give_up_volume(volume, unused);
-                }
                 self.forget_port(Target::Slot(index));
-                let Unused { problem, units } = *unused;
-                Err(Box::new(Unmade { problem, left, units }))
+                Err(self.unmade(&spec_given, resumed, opened, Unused { problem, units: unused }, left))
             }
         }
+    }
+
+    /// Everything that was taken for a slot which cannot be made, to be given back.
+    pub(super) fn unmade(
+        &mut self,
+        spec: &SlotSpec,
+        resumed: bool,
+        opened: Vec<u32>,
+        unused: Unused,
+        left: HashMap<String, OwnedFd>,
+    ) -> Box<Unmade> {
+        let mut unused = Box::new(unused);
+        for volume in opened {
+            if !resumed {
+                self.leave_unit_of_slot(spec, volume);
+            }
+            unused = self.give_up_volume(volume, unused);
+        }
+        let Unused { problem, units } = *unused;
+        Box::new(Unmade { problem, left, units })
     }
 
     /// One user less, of whom nothing came. A unit that nobody else has waits, as a dying worker would

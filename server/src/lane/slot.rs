@@ -16,6 +16,7 @@ use virtqueue::{Order, Queue, Setup};
 
 use super::device::Device;
 use super::link::{Head, INFLIGHT, LISTENER, Link, Message};
+use super::listener::listen;
 use super::token::Token;
 use crate::blame;
 use crate::vault::{self, Vault};
@@ -126,20 +127,7 @@ impl Slot {
         let failed = |what: &str, error: std::io::Error| {
             Problem::failed(format!("{what}: {error}")).at(format!("vm.{name}"))
         };
-        if !estate.contains_key(LISTENER) {
-            let listener = crate::serve::bind(&spec.socket)?;
-            if let Some(user) = &spec.user {
-                host::process::give_to_user(&spec.socket, user).map_err(|error| {
-                    failed("cannot give the socket to its user", error)
-                        .hint("name a user that exists in `user`, or leave it out")
-                })?;
-            }
-            vault.keep(&vault::name(&name, LISTENER), listener.as_fd());
-            estate.insert(LISTENER.to_owned(), listener.into());
-        }
-        let listener = estate[LISTENER].try_clone().map_err(|error| failed("cannot listen", error))?;
-        let listener = UnixListener::from(listener);
-        listener.set_nonblocking(true).map_err(|error| failed("cannot listen", error))?;
+        let listener = listen(&spec, estate, vault)?;
         let queues = device.queues() as usize;
         let no_table = |error| failed("cannot make the table of requests in flight", error);
         if !estate.contains_key(INFLIGHT) {

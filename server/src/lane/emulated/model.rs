@@ -22,7 +22,8 @@ use super::super::unit::sas_address;
 /// The largest option ROM that is read: what SeaBIOS has room for many times over.
 const ROM_MAX: u64 = 1 << 20;
 
-/// The link of a NIC whose network has no uplink to ask.
+/// The link of every NIC, whatever uplink its network has: drivers are told a speed that the switch
+/// does not hold them to.
 const LINK_MBPS: u32 = 10_000;
 
 /// A NIC and its place in a network.
@@ -237,5 +238,9 @@ pub fn read_rom(path: &Path) -> Result<Vec<u8>, Problem> {
     if size == 0 || size > ROM_MAX {
         return Err(failed(format!("an option ROM of {size} bytes; it may have 1 to {ROM_MAX}")));
     }
-    std::fs::read(path).map_err(|error| failed(format!("cannot read the option ROM: {error}")))
+    let rom = std::fs::read(path).map_err(|error| failed(format!("cannot read the option ROM: {error}")))?;
+    match pci::rom_images(&rom) {
+        Ok(_) => Ok(rom),
+        Err(error) => Err(failed(format!("this is no option ROM: {error:?}"))),
+    }
 }

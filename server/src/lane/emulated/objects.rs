@@ -14,7 +14,7 @@ use super::super::Lane;
 use super::super::device::Lun;
 use super::super::luns::port_of;
 use super::super::net::Target;
-use super::super::objects::{Unmade, Unused, Use, no_port};
+use super::super::objects::{Unmade, Unused, Use, free_place, no_port};
 use super::super::requests::Origin;
 use super::super::unit::Left;
 use super::model::{Model, ScsiModel};
@@ -39,15 +39,7 @@ impl Lane {
     ) -> Result<(), Box<Unmade>> {
         let resumed = !left.is_empty();
         let requests = &self.requests;
-        let free = (0..self.emulated.slots.len() as u32)
-            .find(|at| self.emulated.slots[*at as usize].is_none() && !requests.has_of_emulated(*at));
-        let index = match free {
-            Some(index) => index,
-            None => {
-                self.emulated.slots.push(None);
-                self.emulated.slots.len() as u32 - 1
-            }
-        };
+        let index = free_place(&mut self.emulated.slots, |at| requests.has_of_emulated(at));
         let mut opened = Vec::new();
         let mut unused = Vec::new();
         let given = spec.clone();
@@ -66,16 +58,8 @@ impl Lane {
                 Ok(())
             }
             Err(problem) => {
-                let mut unused = Box::new(Unused { problem, units: unused });
-                for volume in opened {
-                    if !resumed {
-                        self.leave_unit_of_slot(&given, volume);
-                    }
-                    unused = self.give_up_volume(volume, unused);
-                }
                 self.forget_port(Target::Emulated(index));
-                let Unused { problem, units } = *unused;
-                Err(Box::new(Unmade { problem, left, units }))
+                Err(self.unmade(&given, resumed, opened, Unused { problem, units: unused }, left))
             }
         }
     }

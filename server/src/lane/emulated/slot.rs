@@ -14,13 +14,14 @@ use request::Instant;
 use vfio_user::{Device as Described, Fault};
 
 use super::super::link::LISTENER;
+use super::super::listener::listen;
 use super::super::token::Token;
 use super::irqs::Irqs;
 use super::link::Link;
 use super::memory::GuestMemory;
 use super::model::Model;
 use crate::blame;
-use crate::vault::{self, Vault};
+use crate::vault::Vault;
 
 /// The form of what [`Slot::state`] gives.
 const STATE_VERSION: u32 = 1;
@@ -92,20 +93,7 @@ impl Slot {
             Some(path) => super::model::read_rom(path)?,
             None => Vec::new(),
         };
-        if !estate.contains_key(LISTENER) {
-            let listener = crate::serve::bind(&spec.socket)?;
-            if let Some(user) = &spec.user {
-                host::process::give_to_user(&spec.socket, user).map_err(|error| {
-                    failed("cannot give the socket to its user", error)
-                        .hint("name a user that exists in `user`, or leave it out")
-                })?;
-            }
-            vault.keep(&vault::name(&name, LISTENER), listener.as_fd());
-            estate.insert(LISTENER.to_owned(), listener.into());
-        }
-        let listener = estate[LISTENER].try_clone().map_err(|error| failed("cannot listen", error))?;
-        let listener = UnixListener::from(listener);
-        listener.set_nonblocking(true).map_err(|error| failed("cannot listen", error))?;
+        let listener = listen(&spec, estate, vault)?;
         wait.add(listener.as_fd(), Token::EmulatedListener(index).into(), Interest::READ)
             .map_err(|error| failed("cannot wait for connections", error))?;
         let (id, hot) = super::model::hot_of(&spec.device);
@@ -119,6 +107,11 @@ impl Slot {
         blame::serving(Some(&certificate));
         let model = make(link.ledger.hot());
         let layout = model.function().layout();
+        if !rom.is_empty()
+            && let Err(error) = pci::check_rom(&rom, layout)
+        {
+            tracing::warn!(slot = name, ?error, "firmware will not start this option ROM");
+        }
         // A region is a power of two of bytes, as its register asks for.
         let rom_bytes = if rom.is_empty() { 0 } else { (rom.len() as u32).next_power_of_two().max(2048) };
         let config = Config::new(layout, rom_bytes);

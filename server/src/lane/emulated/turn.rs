@@ -7,9 +7,7 @@ use std::time::Duration;
 use host::wait::{Interest, Wait};
 use host::{poll, socket};
 use request::Instant;
-use vfio_user::numbers::{
-    DEVICE_RESET, HEADER_LEN, MESSAGE_MAX, REGION_CONFIG, REGION_READ, REGION_ROM, REPLY_MAX,
-};
+use vfio_user::numbers::{HEADER_LEN, MESSAGE_MAX, REGION_CONFIG, REGION_READ, REGION_ROM, REPLY_MAX};
 use vfio_user::{Drain, Effect, Header, Write};
 
 use super::ledger::REPLIES_MAX;
@@ -245,7 +243,6 @@ impl Slot {
             | Effect::LogStop
             | Effect::LogReport { .. } => {}
         }
-        debug_assert!(header.command != DEVICE_RESET || outcome.fault.is_some() || after.reset);
         self.described = described;
         self.link.replies = replies;
     }
