@@ -36,6 +36,8 @@ pub enum NicModel {
     E1000Em,
     E1000e,
     Vlance,
+    Flexible,
+    Am79c973,
     Vmxnet3,
 }
 
@@ -47,6 +49,8 @@ impl NicModel {
             NicModel::E1000Em => "e1000-82545em",
             NicModel::E1000e => "e1000e",
             NicModel::Vlance => "vlance",
+            NicModel::Flexible => "flexible",
+            NicModel::Am79c973 => "am79c973",
             NicModel::Vmxnet3 => "vmxnet3",
         }
     }
@@ -55,7 +59,8 @@ impl NicModel {
     pub fn qemu(self) -> &'static str {
         match self {
             NicModel::Virtio => "virtio-net-pci",
-            NicModel::Vlance => "pcnet",
+            // The one PCnet that it has.
+            NicModel::Vlance | NicModel::Flexible | NicModel::Am79c973 => "pcnet",
             _ => self.name(),
         }
     }
@@ -66,7 +71,7 @@ impl NicModel {
             NicModel::Virtio => "virtio_net",
             NicModel::E1000 | NicModel::E1000Em => "e1000",
             NicModel::E1000e => "e1000e",
-            NicModel::Vlance => "pcnet32",
+            NicModel::Vlance | NicModel::Flexible | NicModel::Am79c973 => "pcnet32",
             NicModel::Vmxnet3 => "vmxnet3",
         }
     }

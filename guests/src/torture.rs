@@ -31,12 +31,14 @@ impl Model {
     /// The virtio models.
     pub const VIRTIO: [Model; 3] = [Model::Scsi, Model::Blk, Model::Net];
 
-    pub const EMULATED: [Model; 6] = [
+    pub const EMULATED: [Model; 8] = [
         Model::Pvscsi,
         Model::Nic(NicModel::E1000),
         Model::Nic(NicModel::E1000Em),
         Model::Nic(NicModel::E1000e),
         Model::Nic(NicModel::Vlance),
+        Model::Nic(NicModel::Flexible),
+        Model::Nic(NicModel::Am79c973),
         Model::Nic(NicModel::Vmxnet3),
     ];
 

@@ -48,9 +48,12 @@ pub(super) fn emulated_device(spec: &SlotSpec, boot_index: Option<u16>) -> Strin
     }
     let boot = boot_index.map_or_else(String::new, |index| format!(",\"bootindex\":{index}"));
     // VMware's drivers take a command as carried out when the write that gives it returns: they free
-    // what it names, and read what it leaves in memory. So QEMU has to wait for such writes.
+    // what it names, and read what it leaves in memory. PCnet's registers are in I/O space, where PCI
+    // posts no write: drivers stop the chip and free its buffers. So QEMU has to wait for such writes.
     let waits = match spec.device.model() {
-        Model::Pvscsi | Model::Vmxnet3 => ",\"x-no-posted-writes\":true",
+        Model::Pvscsi | Model::Vmxnet3 | Model::Vlance | Model::Flexible | Model::Am79c973 => {
+            ",\"x-no-posted-writes\":true"
+        }
         _ => "",
     };
     format!(

@@ -24,12 +24,16 @@ pub enum Model {
     E1000e,
     /// AMD Am79C970A: VMware's `vlance`, and QEMU's `pcnet`.
     Vlance,
+    /// VMware's *flexible* adapter: a vlance that becomes VMXNET when that driver asks.
+    Flexible,
+    /// AMD Am79C973, with an MII: VirtualBox's "PCnet-FAST III".
+    Am79c973,
     /// VMware's paravirtual network adapter, third generation.
     Vmxnet3,
 }
 
 impl Model {
-    pub const ALL: [Model; 9] = [
+    pub const ALL: [Model; 11] = [
         Model::VirtioScsi,
         Model::VirtioBlk,
         Model::VirtioNet,
@@ -38,6 +42,8 @@ impl Model {
         Model::E1000Em,
         Model::E1000e,
         Model::Vlance,
+        Model::Flexible,
+        Model::Am79c973,
         Model::Vmxnet3,
     ];
 
@@ -52,13 +58,15 @@ impl Model {
             Model::E1000Em => "e1000-82545em",
             Model::E1000e => "e1000e",
             Model::Vlance => "vlance",
+            Model::Flexible => "flexible",
+            Model::Am79c973 => "am79c973",
             Model::Vmxnet3 => "vmxnet3",
         }
     }
 
     /// The name in a sentence: an e1000, a vmxnet3.
     pub(crate) fn with_article(self) -> String {
-        let article = if self.name().starts_with('e') { "an" } else { "a" };
+        let article = if self.name().starts_with(['a', 'e']) { "an" } else { "a" };
         format!("{article} {}", self.name())
     }
 
@@ -71,6 +79,8 @@ impl Model {
             | Model::E1000Em
             | Model::E1000e
             | Model::Vlance
+            | Model::Flexible
+            | Model::Am79c973
             | Model::Vmxnet3 => true,
         }
     }
@@ -89,6 +99,8 @@ impl Model {
             | Model::E1000Em
             | Model::E1000e
             | Model::Vlance
+            | Model::Flexible
+            | Model::Am79c973
             | Model::Vmxnet3 => true,
         }
     }
@@ -111,7 +123,13 @@ impl Model {
             Model::VirtioScsi | Model::VirtioBlk | Model::VirtioNet => 64,
             // VMXNET3_DEVICE_MAX_TX_QUEUES of its drivers.
             Model::Vmxnet3 => 8,
-            Model::Pvscsi | Model::E1000 | Model::E1000Em | Model::E1000e | Model::Vlance => 1,
+            Model::Pvscsi
+            | Model::E1000
+            | Model::E1000Em
+            | Model::E1000e
+            | Model::Vlance
+            | Model::Flexible
+            | Model::Am79c973 => 1,
         }
     }
 }
@@ -135,6 +153,10 @@ pub enum NicModel {
     E1000e,
     /// AMD Am79C970A.
     Vlance,
+    /// AMD Am79C970A, or VMXNET if the guest's driver turns it over.
+    Flexible,
+    /// AMD Am79C973.
+    Am79c973,
     Vmxnet3,
 }
 
@@ -145,6 +167,8 @@ impl From<NicModel> for Model {
             NicModel::E1000Em => Model::E1000Em,
             NicModel::E1000e => Model::E1000e,
             NicModel::Vlance => Model::Vlance,
+            NicModel::Flexible => Model::Flexible,
+            NicModel::Am79c973 => Model::Am79c973,
             NicModel::Vmxnet3 => Model::Vmxnet3,
         }
     }

@@ -124,6 +124,8 @@ impl Site {
             Model::E1000Em => nic(NicModel::E1000Em, id, slot)?,
             Model::E1000e => nic(NicModel::E1000e, id, slot)?,
             Model::Vlance => nic(NicModel::Vlance, id, slot)?,
+            Model::Flexible => nic(NicModel::Flexible, id, slot)?,
+            Model::Am79c973 => nic(NicModel::Am79c973, id, slot)?,
             Model::Vmxnet3 => nic(NicModel::Vmxnet3, id, slot)?,
         })
     }

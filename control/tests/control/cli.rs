@@ -264,7 +264,7 @@ fn emulated_devices_are_told_in_json() {
 
     assert_eq!(
         bad(&daemon, "vm add old2 --nic lan,model=rtl8139"),
-        "error: `rtl8139` is not a model of a nic (virtio-net, e1000, e1000-82545em, e1000e, vlance, vmxnet3)
+        "error: `rtl8139` is not a model of a nic (virtio-net, e1000, e1000-82545em, e1000e, vlance, flexible, am79c973, vmxnet3)
   where: --nic lan,model=rtl8139
   hint: write --nic NETWORK[,model=MODEL][,vlan=ID][,mac=ADDRESS], such as --nic lan,vlan=10\n"
     );
@@ -279,7 +279,7 @@ fn emulated_devices_are_told_in_json() {
     let told = good(&daemon, "qemu-args old1");
     for line in [
         "-device vhost-user-scsi-pci,id=disk0,chardev=sp-disk0,num_queues=1,bootindex=1",
-        "-device {\"driver\":\"vfio-user-pci\",\"id\":\"nic0\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/a\\u0020b\\u002a/old1.nic0.sock\"},\"bootindex\":2}",
+        "-device {\"driver\":\"vfio-user-pci\",\"id\":\"nic0\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/a\\u0020b\\u002a/old1.nic0.sock\"},\"x-no-posted-writes\":true,\"bootindex\":2}",
         "-device vhost-user-blk-pci,id=disk1,chardev=sp-disk1,num-queues=1,bootindex=3",
         "-device virtio-net-pci,id=nic1,netdev=net-nic1,mac=52:54:00:00:00:09,bootindex=4",
     ] {

@@ -80,7 +80,7 @@ fn every_mistake_is_explained() {
             "model = \"virtio-blck\"",
             "error: unknown model `virtio-blck`
   where: site.toml:26:9
-  hint: did you mean `virtio-blk`? (models are virtio-scsi, virtio-blk, virtio-net, pvscsi, e1000, e1000-82545em, e1000e, vlance, vmxnet3)",
+  hint: did you mean `virtio-blk`? (models are virtio-scsi, virtio-blk, virtio-net, pvscsi, e1000, e1000-82545em, e1000e, vlance, flexible, am79c973, vmxnet3)",
         ),
         (
             "model = \"virtio-blk\"\n",
@@ -241,7 +241,7 @@ mac = "00:50:56:00:00:01"
 rom = "/rom/nic.rom"
 boot_index = 2
 "#;
-    for model in ["e1000", "e1000-82545em", "e1000e", "vlance", "vmxnet3"] {
+    for model in ["e1000", "e1000-82545em", "e1000e", "vlance", "flexible", "am79c973", "vmxnet3"] {
         let text = EMULATED.replace("MODEL", model);
         let site = site::parse("site.toml", &text).unwrap();
         let id: SlotId = "old1.nic0".parse().unwrap();

@@ -162,6 +162,8 @@ impl Pcnet {
     /// MISS, and the count of missed frames, which tells when it overflows.
     fn missed(&mut self) {
         self.csr[csr::STATUS] |= csr0::MISS;
+        // Drivers show the count as one of frames lost: a successor has to go on with it.
+        self.dirty = true;
         self.csr[csr::MFC] = self.csr[csr::MFC].wrapping_add(1);
         if self.csr[csr::MFC] == 0 {
             self.csr[csr::FEATURES] |= csr4::MFCO;

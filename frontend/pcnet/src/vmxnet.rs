@@ -107,10 +107,10 @@ pub struct Vmxnet {
 impl Pcnet {
     /// Reads what lies behind the vlance's registers.
     pub(crate) fn read_morph(&mut self, offset: u64, into: &mut [u8]) {
-        if offset == MORPH && into.len() == 4 {
+        if offset == MORPH && into.len() <= 4 {
             let lower = if self.vmxnet.morphed { AS_VMXNET } else { AS_LANCE };
             let value = u32::from(self.vmxnet.upper) << 16 | u32::from(lower);
-            into.copy_from_slice(&value.to_le_bytes());
+            into.copy_from_slice(&value.to_le_bytes()[..into.len()]);
             return;
         }
         if !self.vmxnet.morphed || !(REGISTERS..REGISTERS_END).contains(&offset) {
@@ -146,22 +146,11 @@ impl Pcnet {
     }
 
     pub(crate) fn write_morph(&mut self, now: Instant, memory: &Memory, offset: u64, bytes: &[u8]) {
-        let value = <[u8; 4]>::try_from(bytes).ok().map(u32::from_le_bytes);
         if offset == MORPH {
-            let Some(value) = value else { return };
-            let morphed = match value as u16 {
-                AS_VMXNET => true,
-                AS_LANCE => false,
-                _ => return,
-            };
-            if morphed != self.vmxnet.morphed {
-                self.software_reset();
-                self.vmxnet = Vmxnet { morphed, ..Vmxnet::default() };
-            }
-            self.vmxnet.upper = (value >> 16) as u16;
-            self.dirty = true;
+            self.turn(bytes);
             return;
         }
+        let value = <[u8; 4]>::try_from(bytes).ok().map(u32::from_le_bytes);
         if !self.vmxnet.morphed || !(REGISTERS..REGISTERS_END).contains(&offset) {
             return;
         }
@@ -188,12 +177,35 @@ impl Pcnet {
                 self.vmxnet.length = value;
                 self.halt_vmxnet();
                 if self.start_vmxnet(memory).is_none() {
+                    // Drivers read it back to see whether it was taken.
+                    self.vmxnet.length = 0;
                     self.counters.memory_errors = self.counters.memory_errors.wrapping_add(1);
                 }
             }
             register::COMMAND => self.command(now, memory, value),
             _ => {}
         }
+    }
+
+    /// The morph port is written: VMware's own drivers write its lower half alone, others all of it.
+    fn turn(&mut self, bytes: &[u8]) {
+        let (lower, upper) = match *bytes {
+            [a, b] => (u16::from_le_bytes([a, b]), None),
+            [a, b, c, d] => (u16::from_le_bytes([a, b]), Some(u16::from_le_bytes([c, d]))),
+            _ => return,
+        };
+        let morphed = match lower {
+            AS_VMXNET => true,
+            AS_LANCE => false,
+            _ => return,
+        };
+        let upper = upper.unwrap_or(self.vmxnet.upper);
+        if morphed != self.vmxnet.morphed {
+            self.software_reset();
+            self.vmxnet = Vmxnet { morphed, ..Vmxnet::default() };
+        }
+        self.vmxnet.upper = upper;
+        self.dirty = true;
     }
 
     fn own_address(&self) -> [u8; 6] {
@@ -247,7 +259,8 @@ impl Pcnet {
             self.tx.forget();
             return None;
         }
-        self.csr[csr::STATUS] = csr0::INIT | csr0::STRT | csr0::RXON | csr0::TXON;
+        // With interrupts: VMware's own driver for Linux never asks for them.
+        self.csr[csr::STATUS] = csr0::INIT | csr0::STRT | csr0::RXON | csr0::TXON | csr0::IENA;
         Some(())
     }
 

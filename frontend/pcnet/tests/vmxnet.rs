@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use driver::{MAC, MEMORY, NOW, deliver, drain, frame_of, hot, inl, inw, number_of, outl, read_csr};
+use driver::{MAC, MEMORY, NOW, deliver, drain, frame_of, hot, inl, inw, number_of, outl, outw, read_csr};
 use frame::{Nic, Refused};
 use guest_memory::{Memory, Window, crash};
 use pci::{Bar, Bars, Lasting, Signals};
@@ -223,6 +223,12 @@ fn it_is_a_vlance_until_it_is_asked() {
     // Back again, as FreeBSD leaves it.
     outl(&mut nic, memory, 0x20, 0x2934);
     assert_eq!(read_csr(&mut nic, memory, 0), 4);
+    // As VMware's driver for Linux turns it over and back, by the lower half.
+    outl(&mut nic, memory, 0x20, 0xabcd_2934);
+    for kind in [0x4392, 0x2934] {
+        outw(&mut nic, memory, 0x20, kind);
+        assert_eq!((inw(&mut nic, 0x20), inl(&mut nic, 0x20)), (kind, 0xabcd_0000 | u32::from(kind)));
+    }
     vic.morph(&mut nic);
     nic.reset();
     assert_eq!(inl(&mut nic, 0x20), 0x2934);
@@ -273,6 +279,18 @@ fn frames_both_ways() {
     assert!(!nic.interrupts().level);
     assert_eq!(inl(&mut nic, STATUS), 1);
     assert_eq!(deliver(&mut nic, &memory, &frame_of(MAC, 9, 60)), Err(Refused::NoBuffer));
+}
+
+#[test]
+fn interrupts_are_on_from_the_start() {
+    let (_vic, memory, mut nic) = open(4);
+    // VMware's driver for Linux does not ask for them.
+    outl(&mut nic, &memory, DATA_ADDR, AREA);
+    outl(&mut nic, &memory, DATA_LENGTH, 0x1000);
+    assert_eq!((inl(&mut nic, STATUS), inl(&mut nic, DATA_LENGTH)), (3, 0x1000));
+    deliver(&mut nic, &memory, &frame_of(MAC, 0, 60)).unwrap();
+    nic.publish(NOW, &memory);
+    assert!(nic.interrupts().level);
 }
 
 #[test]
@@ -327,6 +345,7 @@ fn areas_that_are_none_are_refused() {
         outl(&mut nic, &vic.memory, DATA_ADDR, AREA);
         outl(&mut nic, &vic.memory, DATA_LENGTH, 0x1000);
         assert_eq!(inl(&mut nic, STATUS), 1, "{at}: {value:x}");
+        assert_eq!(inl(&mut nic, DATA_LENGTH), 0, "FreeBSD's and Solaris' drivers look at it");
     }
     let vic = Vic::new(4);
     let mut nic = Pcnet::new(config(), hot());

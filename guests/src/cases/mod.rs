@@ -160,17 +160,19 @@ pub const ALL: &[Case] = &[
 pub const ASKED: &[Case] = &[
     case(
         "emulated-e1000",
-        "82540EM with Linux's e1000: payload, offloads, VLANs, multicast, self test, rings, reload, kills",
+        "82540EM with Linux's e1000: payload, offloads, VLANs, multicast, self test, rings, suspend, reload, kills",
         emulated::e1000,
     ),
     case("emulated-82545em", "the same for 82545EM", emulated::e1000_82545em),
     case("emulated-e1000e", "the same for 82574L with e1000e", emulated::e1000e),
     // QEMU's own brings no frame from the other guest by the cable that they have here.
     own("emulated-vlance", "the same for Am79C970A with pcnet32", emulated::vlance),
+    own("emulated-flexible", "the same for the flexible adapter while it is a vlance", emulated::flexible),
+    own("emulated-am79c973", "the same for Am79C973, which has an MII", emulated::am79c973),
     case("emulated-vmxnet3", "the same for VMXNET3 with vmxnet3", emulated::vmxnet3),
     case(
         "emulated-pvscsi",
-        "PVSCSI with vmw_pvscsi: identity, reservations, hot-plug, resets under load, reload, kills",
+        "PVSCSI with vmw_pvscsi: identity, reservations, hot-plug, suspend and resets under load, reload, kills",
         emulated::pvscsi,
     ),
     case(

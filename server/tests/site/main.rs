@@ -9,6 +9,7 @@ mod crash;
 mod daemon;
 mod emulated;
 mod erasing;
+mod flexible;
 mod full_store;
 mod handshake;
 mod hostile;

@@ -115,14 +115,15 @@ impl Model {
         let mac = Mac(mac.0);
         let intel =
             |model, hot| -> Box<dyn Nic> { Box::new(e1000::E1000::new(e1000::Config { model, mac }, hot)) };
+        let amd =
+            |chip, hot| -> Box<dyn Nic> { Box::new(pcnet::Pcnet::new(pcnet::Config { mac, chip }, hot)) };
         let mut nic: Box<dyn Nic> = match model {
             NicKind::E1000 => intel(e1000::Model::I82540em, hot),
             NicKind::E1000Em => intel(e1000::Model::I82545em, hot),
             NicKind::E1000e => intel(e1000::Model::I82574l, hot),
-            NicKind::Vlance => {
-                let config = pcnet::Config { mac, chip: pcnet::Chip::Am79C970A };
-                Box::new(pcnet::Pcnet::new(config, hot))
-            }
+            NicKind::Vlance => amd(pcnet::Chip::Am79C970A, hot),
+            NicKind::Flexible => amd(pcnet::Chip::Flexible, hot),
+            NicKind::Am79c973 => amd(pcnet::Chip::Am79C973, hot),
             NicKind::Vmxnet3 => {
                 let queues = u8::try_from(spec.queues).unwrap_or(u8::MAX).clamp(1, 8);
                 let config = vmxnet3::Config {
@@ -205,6 +206,8 @@ pub fn hot_of(device: &DeviceSpec) -> (u32, usize) {
         DeviceSpec::Nic { model: NicKind::Vlance, .. } => (4, pcnet::HOT_BYTES),
         DeviceSpec::Nic { model: NicKind::Vmxnet3, .. } => (5, vmxnet3::HOT_BYTES),
         DeviceSpec::Pvscsi { .. } => (6, pvscsi::HOT_BYTES),
+        DeviceSpec::Nic { model: NicKind::Flexible, .. } => (7, pcnet::HOT_BYTES),
+        DeviceSpec::Nic { model: NicKind::Am79c973, .. } => (8, pcnet::HOT_BYTES),
         DeviceSpec::VirtioScsi { .. } | DeviceSpec::VirtioBlk { .. } | DeviceSpec::VirtioNet { .. } => {
             unreachable!("no emulated device")
         }
