@@ -364,6 +364,19 @@ fn control_state_is_taken_up() {
     }
 }
 
+/// A PHY that was reset forgot that the link was lost; it is told of a link that is down again.
+#[test]
+fn a_lost_link_is_kept() {
+    let mut nic = new(Chip::Am79C973);
+    nic.set_link(NOW, false, 0);
+    nic.reset();
+    nic.take_dirty();
+    let before = nic.state();
+    nic.set_link(NOW, false, 0);
+    assert_ne!(nic.state(), before);
+    assert!(nic.take_dirty(), "a change that nobody would save");
+}
+
 /// What a busy driver does at each frame and each interrupt leaves nothing to be kept.
 #[test]
 fn the_hot_path_keeps_no_state() {
