@@ -10,6 +10,7 @@
 mod commands;
 mod iscsi;
 mod net;
+mod nic;
 mod posted;
 mod pvscsi;
 mod ring;
@@ -21,6 +22,7 @@ mod vhost;
 pub use commands::{scsi_commands, scsi_state};
 pub use iscsi::{iscsi_login, iscsi_pdu};
 pub use net::virtio_net;
+pub use nic::{e1000, pci_function, pcnet, vmxnet3};
 pub use pvscsi::pvscsi;
 pub use ring::{packed_ring, split_ring};
 pub use storage::{virtio_blk, virtio_scsi};
@@ -56,6 +58,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "virtio_scsi", body: virtio_scsi, seeds: storage::scsi_seeds },
     Target { name: "pvscsi", body: pvscsi, seeds: pvscsi::seeds },
     Target { name: "virtio_net", body: virtio_net, seeds: net::seeds },
+    Target { name: "e1000", body: e1000, seeds: nic::e1000_seeds },
+    Target { name: "pcnet", body: pcnet, seeds: nic::pcnet_seeds },
+    Target { name: "vmxnet3", body: vmxnet3, seeds: nic::vmxnet3_seeds },
+    Target { name: "pci_function", body: pci_function, seeds: nic::pci_function_seeds },
     Target { name: "scsi_commands", body: scsi_commands, seeds: commands::inputs },
     Target { name: "scsi_state", body: scsi_state, seeds: commands::state_inputs },
     Target { name: "iscsi_pdu", body: iscsi_pdu, seeds: iscsi::pdu_inputs },

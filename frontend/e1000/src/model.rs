@@ -136,8 +136,13 @@ impl E1000 {
         // Full duplex, 1,000 Mb/s, and a reserved bit that is 1 (13.4.1).
         self.registers[r::CTRL] = if new { 0x0010_0209 } else { 0x0000_0209 };
         if new {
+            // Where the 82574 differs (10.2).
+            self.registers[r::EERD] = 2;
+            self.registers[r::TIPG] = 0x0060_2008;
+            self.registers[r::LEDCTL] = 0x0006_8302;
             self.registers[r::PBA] = 0x0014_0014;
-            self.registers[r::IVAR] = 0;
+            self.registers[r::PBS] = 0x28;
+            self.registers[r::RXCSUM] = 0x300;
         }
     }
 

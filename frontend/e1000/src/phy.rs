@@ -82,9 +82,9 @@ impl Phy {
         r[ADVERTISE] = 0x0de1;
         r[EXPANSION] = 0x0004;
         r[NEXT_PAGE] = 0x2001;
-        r[GIGABIT_CONTROL] = 0x0e00;
+        r[GIGABIT_CONTROL] = if self.new { 0x0f00 } else { 0x0e00 };
         r[EXTENDED_STATUS] = 0x3000;
-        r[SPECIFIC_CONTROL] = 0x0068;
+        r[SPECIFIC_CONTROL] = if self.new { 0x3360 } else { 0x0068 };
         r[EXTENDED_CONTROL] = 0x0d60;
         self.agreed_at = None;
         self.settle();

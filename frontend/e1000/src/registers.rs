@@ -101,17 +101,17 @@ registers! {
     TXCW[1] at 0x0178, All, rw, mask 0xc000_ffff, reset 0;
     RXCW[1] at 0x0180, All, rw, mask 0, reset 0;
     LEDCTL[1] at 0x0e00, All, rw, mask ALL, reset 0x0706_8302;
-    EXTCNF_CTRL[1] at 0x0f00, New, rw, mask 0x0fff_ffff, reset 0;
+    EXTCNF_CTRL[1] at 0x0f00, New, rw, mask 0x0fff_ffff, reset 8;
     EXTCNF_SIZE[1] at 0x0f08, New, rw, mask 0xff_ffff, reset 0;
     PHY_CTRL[1] at 0x0f10, New, rw, mask 0x7f, reset 0;
     PCIEANACFG[1] at 0x0f18, New, rw, mask 0x3f, reset 0;
     // What a driver gives of the packet memory to reception and to transmission, in KiB.
     PBA[1] at 0x1000, All, rw, mask 0xffff_ffff, reset 0x0010_0030;
-    EEMNGCTL[1] at 0x1010, All, rw, mask 0, reset 0x0004_0000;
+    EEMNGCTL[1] at 0x1010, All, rw, mask 0, reset 0x8004_0000;
     EEARBC[1] at 0x1024, New, rw, mask 0xffff, reset 0;
-    FLASHT[1] at 0x1028, New, rw, mask 0xff, reset 0;
+    FLASHT[1] at 0x1028, New, rw, mask 0xff, reset 2;
     EEWR[1] at 0x102c, New, rw, mask 0, reset 2;
-    FLSWCTL[1] at 0x1030, New, rw, mask 0, reset 0x4000_0000;
+    FLSWCTL[1] at 0x1030, New, rw, mask 0, reset 0xc000_0000;
     FLSWDATA[1] at 0x1034, New, rw, mask ALL, reset 0;
     FLSWCNT[1] at 0x1038, New, rw, mask ALL, reset 0;
     FLOP[1] at 0x103c, New, rw, mask ALL, reset 0;
@@ -269,7 +269,7 @@ registers! {
     GSCL_2[1] at 0x5b14, New, rw, mask ALL, reset 0;
     GSCL_3[1] at 0x5b18, New, rw, mask ALL, reset 0;
     GSCL_4[1] at 0x5b1c, New, rw, mask ALL, reset 0;
-    FACTPS[1] at 0x5b30, New, rw, mask 0, reset 0x2000_0000;
+    FACTPS[1] at 0x5b30, New, rw, mask 0, reset 0x2000_0004;
     GIOANACTL[4] at 0x5b34, New, rw, mask ALL, reset 0;
     SWSM[1] at 0x5b50, All, rw, mask 0x0f, reset 0;
     FWSM[1] at 0x5b54, All, rw, mask 0, reset 0;
@@ -278,7 +278,9 @@ registers! {
     CCMCTL[1] at 0x5b48, New, rw, mask ALL, reset 0;
     // Precision time: the clock stands, as with its enable bits off.
     TSYNCRXCTL[1] at 0xb620, New, rw, mask 0x1e, reset 0;
-    RXSTMP[5] at 0xb624, New, rw, mask 0, reset 0;
+    RXSTMP[4] at 0xb624, New, rw, mask 0, reset 0;
+    RXCFGL[1] at 0xb634, New, rw, mask ALL, reset 0x88f7;
+    RXUDP[1] at 0xb638, New, rw, mask 0xffff, reset 0x319;
     TSYNCTXCTL[1] at 0xb614, New, rw, mask 0x10, reset 0;
     TXSTMP[2] at 0xb618, New, rw, mask 0, reset 0;
     SYSTIM[2] at 0xb600, New, rw, mask ALL, reset 0;

@@ -284,8 +284,9 @@ impl frame::Nic for Pcnet {
     fn set_doorbells(&mut self, _now: Instant, _memory: &Memory, _wanted: bool) {}
 
     fn set_link(&mut self, _now: Instant, up: bool, mbps: u32) {
-        self.dirty |= self.link != up;
+        let before = (self.link, self.phy);
         self.link = up;
         self.phy.set_link(up, mbps);
+        self.dirty |= before != (self.link, self.phy);
     }
 }

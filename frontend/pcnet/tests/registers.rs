@@ -52,6 +52,8 @@ fn address_prom_and_its_checksum() {
     assert_eq!(read_csr(&mut nic, &memory, 12), 0x5402);
 }
 
+/// The data sheets' values, which QEMU's `pcnet_h_reset` and `pcnet_s_reset` hold as well but for
+/// CSR72 to CSR78 (1 there; the data sheet: unaffected) and BCR19 (no PVALID).
 #[test]
 fn values_after_reset() {
     let mut nic = new(Chip::Am79C970A);
@@ -61,15 +63,23 @@ fn values_after_reset() {
         (3, 0x0000),
         (4, 0x0115),
         (5, 0x0000),
+        (6, 0x0000),
+        (8, 0x0000),
+        (11, 0x0000),
         (12, 0x5452),
         (13, 0x1200),
         (14, 0x5634),
+        (15, 0x0000),
+        (72, 0x0000),
+        (76, 0x0000),
         (80, 0x1410),
         (88, 0x1003),
         (89, 0x0262),
+        (94, 0x0000),
         (100, 0x0200),
         (112, 0x0000),
         (114, 0x0000),
+        (122, 0x0000),
         (124, 0x0000),
     ] {
         assert_eq!(read_csr(&mut nic, &memory, number), value, "CSR{number}");
@@ -84,6 +94,7 @@ fn values_after_reset() {
         (7, 0x0090),
         (9, 0x0000),
         (18, 0x9001),
+        (19, 0xa002),
         (20, 0x0200),
         (22, 0xff06),
     ] {
@@ -362,6 +373,19 @@ fn control_state_is_taken_up() {
         next.restore(bytes);
         assert_eq!(next.state(), new(Chip::Am79C973).state());
     }
+}
+
+/// A PHY that was reset forgot that the link was lost; it is told of a link that is down again.
+#[test]
+fn a_lost_link_is_kept() {
+    let mut nic = new(Chip::Am79C973);
+    nic.set_link(NOW, false, 0);
+    nic.reset();
+    nic.take_dirty();
+    let before = nic.state();
+    nic.set_link(NOW, false, 0);
+    assert_ne!(nic.state(), before);
+    assert!(nic.take_dirty(), "a change that nobody would save");
 }
 
 /// What a busy driver does at each frame and each interrupt leaves nothing to be kept.
