@@ -278,8 +278,8 @@ fn told(guest: &Guest, error: Failure) -> Failure {
     Failure::new(format!("{error}\n{}", said.unwrap_or_default()))
 }
 
-/// Linux's own: pcnet32 frees the old rings with interrupts off when it is given rings of another size,
-/// which the kernel warns of, whatever the device is. QEMU's pcnet brings the same lines.
+/// Linux's own, whatever the device is: when rings are to have another size, pcnet32_set_ringparam frees
+/// the old ones (dma_free_coherent) under its lock with interrupts off, and dma_free_attrs warns of that.
 const PCNET32_WARNS: [&str; 2] = ["dma_free_attrs", "pcnet32_set_ringparam"];
 
 /// The driver has had nothing to complain of, and has counted no error.
