@@ -15,6 +15,9 @@
 #![forbid(unsafe_code)]
 
 mod header;
+mod speed;
+
+pub use speed::link_mbps;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -138,6 +138,8 @@ impl Vmxnet3 {
             self.control.filter.read_vlans(&area);
             self.control.filter.read_multicast(memory, &area);
         }
+        // Linux takes the same descriptors again, with what was stored there for its last rings.
+        self.store_thresholds(memory);
         self.control.events = 0;
         self.counters.activations += 1;
         true

@@ -364,6 +364,7 @@ impl Function for Vmxnet3 {
     fn memory_changed(&mut self, memory: &Memory) {
         if self.control.setup.is_some() {
             self.locate(memory);
+            self.store_thresholds(memory);
         }
     }
 

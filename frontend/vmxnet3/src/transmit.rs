@@ -6,7 +6,7 @@ use crate::ring::{Commands, Completions, Position};
 use crate::shared::TransmitSetup;
 use crate::statistics::{self, Statistics};
 use crate::tunnel::Train;
-use frame::{Drop, FRAME_MAX, Posted};
+use frame::{Drop, FRAME_MAX, HEADER_MAX, Posted};
 use guest_memory::Memory;
 use request::{Address, FrameFacts, Rewrite, Span};
 
@@ -20,6 +20,7 @@ const SMALL: u32 = 128;
 const PEEK: usize = 64;
 
 const ETHERNET_HEADER: u32 = 14;
+const TAG: usize = 4;
 
 /// What came of a look at the ring.
 pub enum Outcome {
@@ -139,7 +140,8 @@ impl Transmit {
         posted.header_len = 0;
         posted.facts = FrameFacts::default();
         let wanted = if request != Request::None {
-            request.wanted()
+            // A tag that is put in is part of what others get as the header.
+            request.wanted().min(HEADER_MAX - if first.tag().is_some() { TAG } else { 0 })
         } else if first.len() <= SMALL {
             SMALL as usize
         } else {
@@ -343,16 +345,16 @@ fn add(memory: &Memory, posted: &mut Posted, span: Span, wanted: usize) -> bool 
     true
 }
 
-/// Puts a tag in behind the addresses. There is room for one behind `HEADER_MAX` bytes.
+/// Puts a tag in behind the addresses; there is room for it.
 fn insert_tag(posted: &mut Posted, tci: u16) {
     let len = posted.header_len;
-    if len < ETHERNET_HEADER as usize || len + 4 > posted.raw.len() {
+    if len < ETHERNET_HEADER as usize || len + TAG > HEADER_MAX {
         return;
     }
     posted.raw.copy_within(12..len, 16);
     posted.raw[12..14].copy_from_slice(&[0x81, 0x00]);
     posted.raw[14..16].copy_from_slice(&tci.to_be_bytes());
-    posted.header_len += 4;
-    posted.len += 4;
+    posted.header_len += TAG;
+    posted.len += TAG as u32;
     posted.facts = posted.facts.after(Rewrite::Insert(tci));
 }

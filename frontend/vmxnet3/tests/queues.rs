@@ -110,6 +110,12 @@ fn doorbells_are_switched_by_the_threshold() {
     let state = guest.nic.state();
     guest.die(&state);
     assert_eq!(threshold(&guest, 7), 0);
+    // So does one that ends its rings and begins others behind the same descriptors.
+    guest.nic.set_doorbells(guest.now, &guest.memory, false);
+    assert_eq!(guest.command(0xcafe_0001), 0);
+    assert_eq!(threshold(&guest, 7), u32::MAX);
+    assert_eq!(guest.command(0xcafe_0000), 0);
+    assert_eq!((threshold(&guest, 0), threshold(&guest, 7)), (0, 0));
     guest.write(0, 0x600, 1);
     guest.write(0, 0x838, 1);
     guest.write(0, 0xc00, 1);

@@ -20,6 +20,8 @@ use super::{BURST_MAX, Lane};
 pub const ENTRIES_MAX: u32 = 16_384;
 pub const PORT_ENTRIES_MAX: u32 = 4096;
 pub const PORTS_MAX: u16 = 4096;
+/// The speed that drivers are told where no uplink says one.
+pub const LINK_MBPS: u32 = 10_000;
 
 /// Where a port's frames go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub struct Network {
     /// By the port's index.
     pub targets: Vec<Target>,
     pub names: Vec<String>,
+    /// What drivers are told of the link: the uplink's speed, as it was when somebody looked last.
+    pub link_mbps: u32,
 }
 
 impl Network {

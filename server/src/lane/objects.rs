@@ -14,7 +14,7 @@ use uplink_tap::UplinkTap;
 
 use super::Lane;
 use super::device::{BlkDevice, Device, LUNS_MAX, Lun, NetDevice, ScsiDevice};
-use super::net::{ENTRIES_MAX, Network, PORTS_MAX, Target, Uplink};
+use super::net::{ENTRIES_MAX, LINK_MBPS, Network, PORTS_MAX, Target, Uplink};
 use super::requests::Origin;
 use super::slot::Slot;
 use super::token::Token;
@@ -396,7 +396,7 @@ impl Lane {
             ageing: std::time::Duration::from_secs(u64::from(spec.age_seconds)),
             seed: u64::from_le_bytes(seed),
         });
-        let network = Network { spec, switch, targets: Vec::new(), names: Vec::new() };
+        let network = Network { spec, switch, targets: Vec::new(), names: Vec::new(), link_mbps: LINK_MBPS };
         match self.networks.list.iter().position(Option::is_none) {
             Some(index) => self.networks.list[index] = Some(network),
             None => self.networks.list.push(Some(network)),
@@ -473,6 +473,7 @@ impl Lane {
         }
         let taps = taps.into_iter().map(Some).collect();
         self.networks.uplinks[index as usize] = Some(Uplink { spec, taps, network: number, port });
+        self.look_at_link(number);
         Ok(())
     }
 
@@ -512,6 +513,7 @@ impl Lane {
             let config = network.port_config(&spec.tagging, None);
             network.switch.change_port(port, config).map_err(|refused| no_port(&spec.name, &refused))?;
         }
+        number.inspect(|number| self.look_at_link(*number));
         Ok(())
     }
 
@@ -521,7 +523,9 @@ impl Lane {
             let gone = self.networks.uplinks[index]
                 .take_if(|uplink| Some(uplink.network) == number && uplink.spec.name == name);
             if let Some(uplink) = gone {
+                let number = uplink.network;
                 self.close_uplink(uplink);
+                self.look_at_link(number);
             }
         }
     }

@@ -2,7 +2,7 @@
 //! this one asserts. All numbers are typed from the drivers' headers, apart from the crate's.
 #![allow(dead_code)]
 
-use frame::{Body, Frame, Nic, Posted, Refused, Taken};
+use frame::{Body, Frame, HEADER_MAX, Nic, Posted, Refused, Taken};
 use guest_memory::{Memory, Window};
 use pci::{Bars, IrqMode, Lasting, Signals};
 use request::{Address, FrameFacts, Instant, Mac, Rewrite};
@@ -452,6 +452,7 @@ impl Guest {
     }
 
     pub fn posted_bytes(&self) -> Vec<u8> {
+        assert!(self.posted.header_len <= HEADER_MAX, "receivers take no longer header");
         let mut bytes = self.posted.header().to_vec();
         for span in &self.posted.rest {
             let mut part = vec![0; span.len as usize];

@@ -59,6 +59,13 @@ impl Emulated {
         self.next = [self.next, deadline].into_iter().flatten().min();
     }
 
+    fn network_of(&self, index: u32) -> Option<u32> {
+        match &self.slots.get(index as usize)?.as_ref()?.model {
+            Model::Nic(model) => Some(model.network),
+            Model::Scsi(_) => None,
+        }
+    }
+
     pub fn count_malformed(&mut self, index: u32) {
         if let Some(slot) = self.get(index)
             && let Model::Nic(model) = &mut slot.model
@@ -92,6 +99,10 @@ impl Lane {
         let wait = &self.wait;
         if let Some(slot) = self.emulated.get(index) {
             slot.accept(wait);
+        }
+        // A guest starts: it is to see what the uplink has now.
+        if let Some(network) = self.emulated.network_of(index) {
+            self.look_at_link(network);
         }
     }
 

@@ -22,10 +22,6 @@ use super::super::unit::sas_address;
 /// The largest option ROM that is read: what SeaBIOS has room for many times over.
 const ROM_MAX: u64 = 1 << 20;
 
-/// The link of every NIC, whatever uplink its network has: drivers are told a speed that the switch
-/// does not hold them to.
-const LINK_MBPS: u32 = 10_000;
-
 /// A NIC and its place in a network.
 pub struct NicModel {
     pub nic: Box<dyn Nic>,
@@ -110,14 +106,14 @@ pub enum Model {
 
 impl Model {
     /// A NIC of the site, on its hot state.
-    pub fn nic(spec: &SlotSpec, network: u32, port: PortId, hot: Window, now: Instant) -> Option<Model> {
+    pub fn nic(spec: &SlotSpec, network: u32, port: PortId, hot: Window) -> Option<Model> {
         let DeviceSpec::Nic { model, mac, .. } = &spec.device else { return None };
         let mac = Mac(mac.0);
         let intel =
             |model, hot| -> Box<dyn Nic> { Box::new(e1000::E1000::new(e1000::Config { model, mac }, hot)) };
         let amd =
             |chip, hot| -> Box<dyn Nic> { Box::new(pcnet::Pcnet::new(pcnet::Config { mac, chip }, hot)) };
-        let mut nic: Box<dyn Nic> = match model {
+        let nic: Box<dyn Nic> = match model {
             NicKind::E1000 => intel(e1000::Model::I82540em, hot),
             NicKind::E1000Em => intel(e1000::Model::I82545em, hot),
             NicKind::E1000e => intel(e1000::Model::I82574l, hot),
@@ -135,7 +131,6 @@ impl Model {
                 Box::new(vmxnet3::Vmxnet3::new(config, hot))
             }
         };
-        nic.set_link(now, true, LINK_MBPS);
         Some(Model::Nic(NicModel { nic, network, port, malformed: 0 }))
     }
 

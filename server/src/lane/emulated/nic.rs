@@ -6,7 +6,7 @@ use frame::{Frame, Refused, Taken};
 use request::Rewrite;
 use switch::Reason;
 
-use super::super::net::{Passing, reason_of};
+use super::super::net::{LINK_MBPS, Passing, reason_of};
 use super::super::{BURST_MAX, Lane};
 use super::model::Model;
 
@@ -34,6 +34,35 @@ impl Lane {
         }
         self.emulated.posted = posted;
         self.emulated.stage(index);
+    }
+
+    /// Asks the host for the speed of a network's uplink, and tells the drivers if it is another.
+    pub(in super::super) fn look_at_link(&mut self, network: u32) {
+        let of_network = self.networks.uplinks.iter().flatten().filter(|uplink| uplink.network == network);
+        let found = of_network.filter_map(|uplink| uplink_tap::link_mbps(&uplink.spec.tap)).max();
+        let mbps = found.unwrap_or(LINK_MBPS);
+        match self.networks.get(network) {
+            Some(network) if network.link_mbps != mbps => network.link_mbps = mbps,
+            _ => return,
+        }
+        for index in 0..self.emulated.slots.len() as u32 {
+            if self.emulated.network_of(index) == Some(network) {
+                self.tell_link(index);
+            }
+        }
+    }
+
+    /// The slot's driver learns the speed of its network, if it does not know it.
+    pub(super) fn tell_link(&mut self, index: u32) {
+        let network = self.emulated.network_of(index).and_then(|network| self.networks.get(network));
+        let Some(mbps) = network.map(|network| network.link_mbps) else { return };
+        let now = self.now;
+        let Some(slot) = self.emulated.get(index).filter(|slot| !slot.quarantined) else { return };
+        let Model::Nic(model) = &mut slot.model else { return };
+        // A switch has no cable that could be out.
+        model.nic.set_link(now, true, mbps);
+        let deadline = slot.deadline();
+        self.emulated.expect(deadline);
     }
 
     pub(in super::super) fn deliver_to_emulated(

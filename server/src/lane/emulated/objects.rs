@@ -49,6 +49,7 @@ impl Lane {
             Ok(slot) => {
                 let begun = slot.link.is_connected() && !slot.quarantined;
                 self.emulated.slots[index as usize] = Some(Box::new(slot));
+                self.tell_link(index);
                 if begun {
                     self.activate_emulated(index);
                     self.emulated.stage(index);
@@ -88,7 +89,7 @@ impl Lane {
                 found.set_target(port, Target::Emulated(index), &name);
                 let given = spec.clone();
                 let make = move |hot| {
-                    Model::nic(&given, number, port, hot, now).expect("the device of the slot is a NIC")
+                    Model::nic(&given, number, port, hot).expect("the device of the slot is a NIC")
                 };
                 Slot::new(index, spec, make, left, &self.vault, &self.wait, now)
             }
@@ -205,8 +206,10 @@ impl Lane {
                     old.set_target(model.port, Target::Nobody, "");
                 }
                 (model.network, model.port) = (number, port);
+                self.tell_link(index);
             }
         }
+        let Some(slot) = self.emulated.slots[index as usize].as_mut() else { return Ok(()) };
         slot.spec = spec.clone();
         if let DeviceSpec::Pvscsi { port_id, path, .. } = &spec.device {
             for (volume, _) in self.nexuses_of_emulated(index) {
