@@ -243,11 +243,14 @@ fn link_is_back(guest: &Guest) -> Result<()> {
 }
 
 /// All devices go to sleep with their drivers, into PCI's D3 as well, and wake up again: all of
-/// suspend to RAM but the firmware's part.
+/// suspend to RAM but the firmware's part. Asleep, the kernel counts out its time in a loop: where the
+/// guest has little of the host's processor, a watchdog would take that for a lockup.
 fn suspend(guest: &Guest) -> Result<()> {
     let said = guest.check_within(
         "set -e; echo going to sleep >/dev/kmsg
+         echo 1 >/sys/module/suspend/parameters/pm_test_delay; echo 0 >/proc/sys/kernel/watchdog
          echo platform >/sys/power/pm_test; echo mem >/sys/power/state; echo none >/sys/power/pm_test
+         echo 1 >/proc/sys/kernel/watchdog
          dmesg | awk '/going to sleep/ { said = \"\" } { said = said $0 \"\\n\" } END { printf \"%s\", said }'",
         STEP_MAX,
     )?;
