@@ -247,6 +247,7 @@ fn link_is_back(guest: &Guest) -> Result<()> {
 fn suspend(guest: &Guest) -> Result<()> {
     let said = guest.check_within(
         "set -e; echo going to sleep >/dev/kmsg
+         echo 1 >/sys/module/suspend/parameters/pm_test_delay
          echo platform >/sys/power/pm_test; echo mem >/sys/power/state; echo none >/sys/power/pm_test
          dmesg | awk '/going to sleep/ { said = \"\" } { said = said $0 \"\\n\" } END { printf \"%s\", said }'",
         STEP_MAX,
@@ -257,7 +258,7 @@ fn suspend(guest: &Guest) -> Result<()> {
     Ok(())
 }
 
-fn reload(guest: &Guest, model: NicModel) -> Result<()> {
+pub(super) fn reload(guest: &Guest, model: NicModel) -> Result<()> {
     let driver = model.driver();
     guest.check_within(
         &format!(
@@ -270,9 +271,9 @@ fn reload(guest: &Guest, model: NicModel) -> Result<()> {
 }
 
 /// An error with what the driver and the device have counted.
-fn told(guest: &Guest, error: Failure) -> Failure {
+pub(super) fn told(guest: &Guest, error: Failure) -> Failure {
     let said = guest.check(
-        "dmesg | grep -iE 'eth0|pcnet|e1000|vmxnet' | tail -n 20; grep -E 'eth0|pcnet' /proc/interrupts
+        "dmesg | grep -B 6 -A 24 'Call Trace' | head -n 40; dmesg | grep -iE 'eth0|pcnet|e1000|vmxnet' | tail -n 20; grep -E 'eth0|pcnet' /proc/interrupts
          ethtool -S eth0 2>/dev/null | grep -v ': 0$'; true",
     );
     Failure::new(format!("{error}\n{}", said.unwrap_or_default()))
