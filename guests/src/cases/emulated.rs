@@ -284,7 +284,7 @@ pub(super) fn told(guest: &Guest, error: Failure) -> Failure {
 const PCNET32_WARNS: [&str; 2] = ["dma_free_attrs", "pcnet32_set_ringparam"];
 
 /// The driver has had nothing to complain of, and has counted no error.
-fn quiet(bench: &Bench, guest: &Guest, model: NicModel) -> Result<()> {
+pub(super) fn quiet(bench: &Bench, guest: &Guest, model: NicModel) -> Result<()> {
     let lengths = match bench.against {
         // pcnet32 counts an error for each interrupt that tells of frames without a buffer, and shows the
         // chip's own count of those, which begins anew when the driver stops it.
