@@ -257,6 +257,7 @@ impl<M: Model> World<M> {
     fn honestly(&mut self, act: impl FnOnce(&mut Self)) {
         self.nic.take_dirty();
         let mut before = self.nic.state();
+        assert!(before.len() <= STATE_MAX);
         act(self);
         if self.nic.take_dirty() {
             return;
@@ -585,7 +586,6 @@ pub fn run<M: Model>(data: &[u8]) {
         world.act(&mut input);
         world.signals();
         let _ = (world.nic.waiting(), world.nic.deadline());
-        assert!(world.nic.state().len() <= STATE_MAX);
     }
     world.finish();
 }

@@ -257,7 +257,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         &[0, 0, 0, 0, 0x20, 0x21, 0, 0, 0x58, 0x19, 0, 0, 0, 0, 0, 0],
     ]
     .concat();
-    vec![
+    let all = vec![
         join(&[&one, &[6, 9], &end]),
         join(&[&list, &listed, &one, &[6, 9], &end, &[12], &end]),
         join(&[&one, &one, &abort, &[6, 9, 9, 12], &end]),
@@ -265,5 +265,6 @@ pub fn seeds() -> Vec<Vec<u8>> {
         join(&[&one, &[6, 1, 1, 1, 0, 9], &end, &[3], &one, &[6, 1], &end]),
         join(&[&[10, 5, 0, 0, 10, 6, 0x2c, 1, 8, 12, 15, 1, 15, 2, 15, 3, 15, 0]]),
         join(&[&config, &one, &[11, 0, 6, 1, 11, 1, 6, 1, 12, 13, 40, 0, 1], &end]),
-    ]
+    ];
+    [all, crate::kept(include_bytes!("../kept/pvscsi"))].concat()
 }

@@ -143,8 +143,10 @@ impl Stream {
     /// Sends once; gives the time it took at the receiver, or what was wrong.
     pub fn send(&self, from: &Guest, to: &Guest, address: &str, timeout: Duration) -> Result<Verdict> {
         let bytes = u64::from(self.mib) << 20;
+        // IPv6 addresses come in brackets.
+        let family = if address.starts_with('[') { 6 } else { 4 };
         let receiver = to.spawn(&format!(
-            "socat -u TCP-LISTEN:{},reuseaddr OPEN:/tmp/stream.{1},creat,trunc; wc -c </tmp/stream.{1}; {2} | cmp -l - /tmp/stream.{1} 2>/dev/null | wc -l; rm -f /tmp/stream.{1}",
+            "socat -u TCP{family}-LISTEN:{},reuseaddr OPEN:/tmp/stream.{1},creat,trunc; wc -c </tmp/stream.{1}; {2} | cmp -l - /tmp/stream.{1} 2>/dev/null | wc -l; rm -f /tmp/stream.{1}",
             self.port,
             self.port,
             reference(self.mib)
@@ -154,8 +156,10 @@ impl Stream {
             self.port
         );
         to.check(&listening)?;
-        let sender =
-            from.run(&format!("{} | socat -u - TCP:{address}:{}", reference(self.mib), self.port), timeout)?;
+        let sender = from.run(
+            &format!("{} | socat -u - TCP{family}:{address}:{}", reference(self.mib), self.port),
+            timeout,
+        )?;
         let received = receiver.wait(timeout)?.stdout;
         let figures: Vec<u64> = received.lines().filter_map(|line| line.trim().parse().ok()).collect();
         let [arrived, wrong] = figures[..] else {

@@ -34,6 +34,10 @@ pub(super) fn scsi_device(spec: &SlotSpec, boot_index: Option<u16>) -> String {
     format!("vhost-user-scsi-pci,id={slot},chardev=sp-{slot},num_queues={}{boot}", spec.queues)
 }
 
+/// How long QEMU waits for an answer before it gives the device up for good, and the VM with it. It
+/// would be 5 s, which a host that is short of processors may need to start the next worker.
+const PATIENCE_MS: u32 = 60_000;
+
 /// In JSON: its socket is an object, which the option syntax has no words for. The shell hands
 /// `$(standpipe qemu-args VM)` on as it is printed, after it has split it at blanks and looked for
 /// patterns, so that neither may be in a word; JSON has another way to write both.
@@ -57,7 +61,7 @@ pub(super) fn emulated_device(spec: &SlotSpec, boot_index: Option<u16>) -> Strin
         _ => "",
     };
     format!(
-        "{{\"driver\":\"vfio-user-pci\",\"id\":\"{}\",\"socket\":{{\"type\":\"unix\",\"path\":\"{path}\"}}{waits}{boot}}}",
+        "{{\"driver\":\"vfio-user-pci\",\"id\":\"{}\",\"socket\":{{\"type\":\"unix\",\"path\":\"{path}\"}},\"x-msg-timeout\":{PATIENCE_MS}{waits}{boot}}}",
         spec.id.slot
     )
 }

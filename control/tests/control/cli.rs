@@ -239,16 +239,16 @@ fn emulated_devices_are_told_in_json() {
         "-object memory-backend-memfd,id=mem,size=1073741824,share=on
 -machine memory-backend=mem
 -m 1024M
--device {\"driver\":\"vfio-user-pci\",\"id\":\"disk0\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/standpipe/old1.disk0.sock\"},\"x-no-posted-writes\":true}
+-device {\"driver\":\"vfio-user-pci\",\"id\":\"disk0\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/standpipe/old1.disk0.sock\"},\"x-msg-timeout\":60000,\"x-no-posted-writes\":true}
 -chardev socket,id=sp-disk1,path=/run/standpipe/old1.disk1.sock,reconnect-ms=100
 -device vhost-user-blk-pci,id=disk1,chardev=sp-disk1,num-queues=2
--device {\"driver\":\"vfio-user-pci\",\"id\":\"nic0\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/standpipe/old1.nic0.sock\"},\"x-no-posted-writes\":true}
--device {\"driver\":\"vfio-user-pci\",\"id\":\"nic1\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/standpipe/old1.nic1.sock\"}}
+-device {\"driver\":\"vfio-user-pci\",\"id\":\"nic0\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/standpipe/old1.nic0.sock\"},\"x-msg-timeout\":60000,\"x-no-posted-writes\":true}
+-device {\"driver\":\"vfio-user-pci\",\"id\":\"nic1\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/standpipe/old1.nic1.sock\"},\"x-msg-timeout\":60000}
 "
     );
     let xml = good(&daemon, "libvirt-xml old1");
     assert!(
-        xml.contains("    <qemu:arg value='{\"driver\":\"vfio-user-pci\",\"id\":\"nic0\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/standpipe/old1.nic0.sock\"},\"x-no-posted-writes\":true}'/>\n"),
+        xml.contains("    <qemu:arg value='{\"driver\":\"vfio-user-pci\",\"id\":\"nic0\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/standpipe/old1.nic0.sock\"},\"x-msg-timeout\":60000,\"x-no-posted-writes\":true}'/>\n"),
         "{xml}"
     );
     // The queues went where there is a choice.
@@ -279,7 +279,7 @@ fn emulated_devices_are_told_in_json() {
     let told = good(&daemon, "qemu-args old1");
     for line in [
         "-device vhost-user-scsi-pci,id=disk0,chardev=sp-disk0,num_queues=1,bootindex=1",
-        "-device {\"driver\":\"vfio-user-pci\",\"id\":\"nic0\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/a\\u0020b\\u002a/old1.nic0.sock\"},\"x-no-posted-writes\":true,\"bootindex\":2}",
+        "-device {\"driver\":\"vfio-user-pci\",\"id\":\"nic0\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/a\\u0020b\\u002a/old1.nic0.sock\"},\"x-msg-timeout\":60000,\"x-no-posted-writes\":true,\"bootindex\":2}",
         "-device vhost-user-blk-pci,id=disk1,chardev=sp-disk1,num-queues=1,bootindex=3",
         "-device virtio-net-pci,id=nic1,netdev=net-nic1,mac=52:54:00:00:00:09,bootindex=4",
     ] {

@@ -260,7 +260,7 @@ fn suspend(guest: &Guest) -> Result<()> {
     Ok(())
 }
 
-fn reload(guest: &Guest, model: NicModel) -> Result<()> {
+pub(super) fn reload(guest: &Guest, model: NicModel) -> Result<()> {
     let driver = model.driver();
     guest.check_within(
         &format!(
@@ -273,9 +273,9 @@ fn reload(guest: &Guest, model: NicModel) -> Result<()> {
 }
 
 /// An error with what the driver and the device have counted.
-fn told(guest: &Guest, error: Failure) -> Failure {
+pub(super) fn told(guest: &Guest, error: Failure) -> Failure {
     let said = guest.check(
-        "dmesg | grep -iE 'eth0|pcnet|e1000|vmxnet' | tail -n 20; grep -E 'eth0|pcnet' /proc/interrupts
+        "dmesg | grep -B 6 -A 24 'Call Trace' | head -n 40; dmesg | grep -iE 'eth0|pcnet|e1000|vmxnet' | tail -n 20; grep -E 'eth0|pcnet' /proc/interrupts
          ethtool -S eth0 2>/dev/null | grep -v ': 0$'; true",
     );
     Failure::new(format!("{error}\n{}", said.unwrap_or_default()))
@@ -286,7 +286,7 @@ fn told(guest: &Guest, error: Failure) -> Failure {
 const PCNET32_WARNS: [&str; 2] = ["dma_free_attrs", "pcnet32_set_ringparam"];
 
 /// The driver has had nothing to complain of, and has counted no error.
-fn quiet(bench: &Bench, guest: &Guest, model: NicModel) -> Result<()> {
+pub(super) fn quiet(bench: &Bench, guest: &Guest, model: NicModel) -> Result<()> {
     let lengths = match bench.against {
         // pcnet32 counts an error for each interrupt that tells of frames without a buffer, and shows the
         // chip's own count of those, which begins anew when the driver stops it.

@@ -13,6 +13,7 @@ mod shared;
 mod space;
 mod suite;
 mod tools;
+mod vmxnet3;
 
 pub(crate) use net::{OTHER, address, guest_and_other as reach_two, reach};
 
@@ -170,6 +171,11 @@ pub const ASKED: &[Case] = &[
     own("emulated-flexible", "the same for the flexible adapter while it is a vlance", emulated::flexible),
     own("emulated-am79c973", "the same for Am79C973, which has an MII", emulated::am79c973),
     case("emulated-vmxnet3", "the same for VMXNET3 with vmxnet3", emulated::vmxnet3),
+    own(
+        "vmxnet3-driver",
+        "two queues each way and RSS, every offload flipped under traffic, coalescing, rings of all sizes, tunnels, INTx",
+        vmxnet3::driver,
+    ),
     case(
         "emulated-pvscsi",
         "PVSCSI with vmw_pvscsi: identity, reservations, hot-plug, suspend and resets under load, reload, kills",
