@@ -1,12 +1,12 @@
 //! A controller with several targets, as a driver finds them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bench::driver::disk::{Disk, DiskQueue, Kind};
+use bench::driver::disk::{Disk, DiskOptions, DiskQueue, Kind};
 use bench::driver::scsi::{Answer, ScsiQueue, TaskManagement};
 use rustix::process::Signal;
 
-use crate::daemon::{Daemon, disk, read, works};
+use crate::daemon::{Daemon, disk, open, read, works};
 
 /// virtio 1.2, 5.6.6.1 and 5.6.6.2.
 const OK: u8 = 0;
@@ -208,4 +208,83 @@ fn targets_come_and_go_with_their_luns() {
     for (place, byte) in PLACES.into_iter().zip(11..) {
         works_at(&mut disk, place, byte);
     }
+}
+
+/// Eight LUNs in each of the 256 targets, and 1,000 more in one of them.
+#[test]
+fn thousands_of_luns_are_found_where_they_are() {
+    const CROWDED: u8 = 200;
+    let luns = |target: u8| {
+        let many = if target == CROWDED { 1000 } else { 0 };
+        // A step that leaves none of the crowded target's own out.
+        (0..8u16).map(|lun| 2048 * lun + u16::from(target)).chain(3000..3000 + many)
+    };
+    let places: Vec<(u8, u16)> =
+        (0..=255).flat_map(|target| luns(target).map(move |lun| (target, lun))).collect();
+    let mut site = String::new();
+    let mut volumes = String::new();
+    for (at, (target, lun)) in places.iter().enumerate() {
+        // Each has a size of its own, by which it is known.
+        site.push_str(&format!("[disk.v{at}]\nnull = true\nsize = {}\n", (at + 1) * 4096));
+        volumes.push_str(&format!("\"{target}:{lun}\" = \"v{at}\", "));
+    }
+    let slot = format!("[vm.web1.disk0]\nmodel = \"virtio-scsi\"\nvolumes = {{ {volumes} }}\n");
+    let more = "[disk.more]\nnull = true\nsize = \"1MiB\"\n";
+    let start = Instant::now();
+    let daemon = Daemon::start(&format!("{site}{more}{slot}"));
+    let started = start.elapsed();
+    let options = DiskOptions { bytes_max: 16_384, ..DiskOptions::new(Kind::Scsi) };
+    let mut disk = open(&daemon, "web1.disk0", &options);
+
+    let size = |disk: &mut Disk, place: (u8, u16)| {
+        // READ CAPACITY(16).
+        let mut cdb = [0; 16];
+        (cdb[0], cdb[1], cdb[13]) = (0x9e, 0x10, 32);
+        attentions(disk, place);
+        let answer = ask(disk, place, &cdb, 32);
+        assert_eq!((answer.response, answer.status), (OK, 0), "{place:?}");
+        let last = u64::from_be_bytes(answer.data[..8].try_into().unwrap());
+        let block = u32::from_be_bytes(answer.data[8..12].try_into().unwrap());
+        (last + 1) * u64::from(block)
+    };
+    let start = Instant::now();
+    for (at, place) in places.iter().enumerate() {
+        assert_eq!(size(&mut disk, *place), (at as u64 + 1) * 4096, "{place:?}");
+    }
+    let asked = start.elapsed();
+    let list = |disk: &mut Disk, target: u8| {
+        let mut cdb = REPORT_LUNS;
+        cdb[6..10].copy_from_slice(&16384u32.to_be_bytes());
+        reported(&ask(disk, (target, 0), &cdb, 16384))
+    };
+    // SAM-5: peripheral device addressing to 255, flat space addressing (01b) above.
+    let entry = |lun: u16| match lun {
+        0..=255 => [0, lun as u8],
+        _ => (0x4000 | lun).to_be_bytes(),
+    };
+    for target in 0..=255 {
+        let mut wanted: Vec<u16> = luns(target).collect();
+        wanted.sort_unstable();
+        let wanted: Vec<[u8; 2]> = wanted.into_iter().map(entry).collect();
+        assert_eq!(list(&mut disk, target), wanted, "target {target}");
+    }
+
+    // One more among them, by its event.
+    let start = Instant::now();
+    daemon.ok(&["disk", "attach", "web1.disk0", "more", "--lun", "200:16383"]);
+    assert_eq!(next_event(&daemon, &mut disk), (TRANSPORT_RESET, [1, 200, 0x7f, 0xff, 0, 0, 0, 0], RESCAN));
+    let attached = start.elapsed();
+    assert_eq!(size(&mut disk, (200, 16_383)), 1 << 20);
+    assert_eq!(list(&mut disk, CROWDED).len(), 1009);
+
+    let start = Instant::now();
+    daemon.replace_worker(Signal::KILL);
+    for place in places.iter().step_by(97) {
+        assert_eq!(attentions(&mut disk, *place), [0; 0], "{place:?}");
+    }
+    println!(
+        "{} LUNs: server up in {started:?}, all asked in {asked:?}, one more in {attached:?}, the next worker in {:?}",
+        places.len(),
+        start.elapsed()
+    );
 }
