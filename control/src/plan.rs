@@ -12,7 +12,7 @@ mod export;
 use crate::problem::Problem;
 use crate::site::group::Groups;
 use crate::site::{Site, SlotId};
-use crate::step::{Device, Lun, SlotSpec, Step, VolumeSpec};
+use crate::step::{Device, SlotLun, SlotSpec, Step, VolumeSpec};
 
 /// The steps that lead from `current` to `desired`; none if they mean the
 /// same. Volumes must have their identity (see [`Site::assign_identities`]).
@@ -289,7 +289,7 @@ impl Plan {
         }
     }
 
-    fn luns(&mut self, id: &SlotId, before: &[Lun], after: &[Lun]) {
+    fn luns(&mut self, id: &SlotId, before: &[SlotLun], after: &[SlotLun]) {
         for lun in before.iter().filter(|lun| !after.contains(lun)) {
             self.leave.push(Step::DetachLun { slot: id.clone(), lun: lun.lun });
         }

@@ -1,7 +1,9 @@
 //! What the engine is asked to do: objects with every default resolved, and
 //! the steps that lead from one site to another.
 
-use crate::site::{IscsiName, Kind, Mac, Model, Naa, NicModel, PathState, ServerConfig, Size, SlotId};
+use crate::site::{
+    IscsiName, Kind, LunAddress, Mac, Model, Naa, NicModel, PathState, ServerConfig, Size, SlotId,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::SocketAddr;
@@ -74,7 +76,14 @@ pub struct UplinkSpec {
     pub tagging: Tagging,
 }
 
-/// A volume at a LUN.
+/// A volume of a slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SlotLun {
+    pub lun: LunAddress,
+    pub volume: String,
+}
+
+/// A volume of an iSCSI target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Lun {
     pub lun: u16,
@@ -87,7 +96,7 @@ pub struct Lun {
 pub enum Device {
     VirtioScsi {
         /// In ascending order; there may be none.
-        luns: Vec<Lun>,
+        luns: Vec<SlotLun>,
         /// RELATIVE TARGET PORT IDENTIFIER of the controller: 1 and above, of no other port of the
         /// host, kept for good.
         port_id: u16,
@@ -104,7 +113,7 @@ pub enum Device {
     /// VMware's SCSI controller, over vfio-user.
     Pvscsi {
         /// In ascending order; there may be none. LUN n of the site is target n's LUN 0.
-        luns: Vec<Lun>,
+        luns: Vec<SlotLun>,
         /// As for virtio-scsi.
         port_id: u16,
         path: PathState,
@@ -138,14 +147,14 @@ impl Device {
     }
 
     /// The LUNs of a SCSI controller.
-    pub fn luns(&self) -> Option<&[Lun]> {
+    pub fn luns(&self) -> Option<&[SlotLun]> {
         match self {
             Device::VirtioScsi { luns, .. } | Device::Pvscsi { luns, .. } => Some(luns),
             Device::VirtioBlk { .. } | Device::VirtioNet { .. } | Device::Nic { .. } => None,
         }
     }
 
-    pub fn luns_mut(&mut self) -> Option<&mut Vec<Lun>> {
+    pub fn luns_mut(&mut self) -> Option<&mut Vec<SlotLun>> {
         match self {
             Device::VirtioScsi { luns, .. } | Device::Pvscsi { luns, .. } => Some(luns),
             Device::VirtioBlk { .. } | Device::VirtioNet { .. } | Device::Nic { .. } => None,
@@ -325,13 +334,13 @@ pub enum Step {
     /// Hot-plug.
     AttachLun {
         slot: SlotId,
-        lun: u16,
+        lun: LunAddress,
         volume: String,
     },
     /// Hot-unplug.
     DetachLun {
         slot: SlotId,
-        lun: u16,
+        lun: LunAddress,
     },
     RemoveSlot {
         slot: SlotId,

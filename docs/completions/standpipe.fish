@@ -161,7 +161,7 @@ complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_see
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from export" -l json -d 'Print JSON'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from export" -s V -l version -d 'Print version'
-complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from attach" -l lun -d 'By default the first that is free' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from attach" -l lun -d 'LUN of target 0, or of another; by default the first of target 0 that is free' -r
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from attach" -l api -d 'The daemon\'s API socket' -r -F
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from attach" -l json -d 'Print JSON'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and __fish_seen_subcommand_from attach" -s h -l help -d 'Print help'

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use control::site::SlotId;
+use control::site::{LunAddress, SlotId};
 use control::status::{
     NetworkStatus, PortalStatus, Quarantined, SlotStatus, Status, TargetStatus, VolumeStatus, Worker,
 };
@@ -237,7 +237,7 @@ impl Host {
     }
 
     /// A volume with what is left of its unit: by a worker that died, or on stable storage.
-    fn use_of(&self, objects: &mut Objects, lun: u16, name: &str) -> Result<Use, Problem> {
+    fn use_of(&self, objects: &mut Objects, lun: LunAddress, name: &str) -> Result<Use, Problem> {
         let spec = Self::volume(objects, name)?;
         if let Some(left) = objects.units.remove(name) {
             return Ok(Use { lun, spec, left });
@@ -345,7 +345,10 @@ impl Host {
             }
             Device::VirtioBlk { volume } => {
                 let spec = Self::volume(objects, volume)?;
-                (self.quietest(objects), vec![Use { lun: 0, spec, left: Left::default() }])
+                (
+                    self.quietest(objects),
+                    vec![Use { lun: LunAddress::default(), spec, left: Left::default() }],
+                )
             }
             Device::VirtioNet { network, .. } | Device::Nic { network, .. } => {
                 (Self::network(objects, network)?, Vec::new())
@@ -552,7 +555,7 @@ impl Host {
                     && let Some(luns) = spec.device.luns_mut()
                 {
                     luns.retain(|there| there.lun != lun);
-                    luns.push(control::step::Lun { lun, volume: volume.clone() });
+                    luns.push(control::step::SlotLun { lun, volume: volume.clone() });
                 }
                 Ok(())
             }

@@ -119,6 +119,11 @@ impl ScsiQueue {
         self.address = address(target, lun);
     }
 
+    /// The same by the eight bytes of a request's `lun` field.
+    pub fn aim_at(&mut self, address: [u8; 8]) {
+        self.address = address;
+    }
+
     /// The tag of the command in a slot, for ABORT TASK and QUERY TASK.
     pub fn id(&self, slot: u16) -> u64 {
         self.ids[slot as usize]
@@ -331,6 +336,11 @@ impl ScsiControl {
         events.publish();
         let request = ram.allocate(128, 128)?;
         Ok(ScsiControl { control, events, request, event_areas, target, lun })
+    }
+
+    /// Sends the functions that follow to another LUN.
+    pub fn aim(&mut self, target: u8, lun: u16) {
+        (self.target, self.lun) = (target, lun);
     }
 
     pub(super) fn indices(&self) -> [u32; 2] {

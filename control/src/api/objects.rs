@@ -4,7 +4,7 @@ use super::error::{Body, Params, ProblemDetails, Refusal};
 use super::{Answer, DryRun, Shared, blocking};
 use crate::controller::{Applied, no_such};
 use crate::problem::Problem;
-use crate::site::{Luns, Model, Network, PathState, Site, Slot, SlotId, Vm};
+use crate::site::{LunAddress, Model, Network, PathState, Site, Slot, SlotId, SlotLuns, Vm};
 use crate::status::{NetworkStatus, SlotStatus, Status};
 use crate::step::SlotSpec;
 use axum::Json;
@@ -372,7 +372,7 @@ pub(super) async fn delete_slot(
 }
 
 /// A SCSI slot's model and its LUNs, to be changed.
-fn luns_of<'a>(site: &'a mut Site, id: &SlotId) -> Result<(Model, &'a mut Luns), Problem> {
+fn luns_of<'a>(site: &'a mut Site, id: &SlotId) -> Result<(Model, &'a mut SlotLuns), Problem> {
     let slot = site.slot_mut(id);
     let slot = slot.ok_or_else(|| no_such("slot", &id.to_string(), "vm list"))?;
     if !slot.model.is_scsi() {
@@ -383,12 +383,12 @@ fn luns_of<'a>(site: &'a mut Site, id: &SlotId) -> Result<(Model, &'a mut Luns),
     Ok((slot.model, slot.volumes.get_or_insert_default()))
 }
 
-fn attach_volume(site: &mut Site, id: &SlotId, lun: Option<u16>, volume: &str) -> Result<(), Problem> {
+fn attach_volume(site: &mut Site, id: &SlotId, lun: Option<LunAddress>, volume: &str) -> Result<(), Problem> {
     if !site.disk.contains_key(volume) {
         return Err(no_such("volume", volume, "disk list"));
     }
-    let (model, Luns(luns)) = luns_of(site, id)?;
-    let free = (0..=model.lun_max()).find(|lun| !luns.contains_key(lun));
+    let (model, SlotLuns(luns)) = luns_of(site, id)?;
+    let free = (0..=model.lun_max()).map(LunAddress::from).find(|lun| !luns.contains_key(lun));
     let lun = lun.or(free).ok_or_else(|| {
         Problem::conflict(format!("slot {id} has no free LUN"))
             .hint(format!("add another {model} slot to the VM"))
@@ -406,7 +406,7 @@ fn attach_volume(site: &mut Site, id: &SlotId, lun: Option<u16>, volume: &str) -
     }
 }
 
-/// Hot-plug a volume at the first free LUN.
+/// Hot-plug a volume at the first free LUN of target 0.
 #[utoipa::path(post, path = "/v1/slots/{slot}/luns", tag = "slots", params(("slot" = SlotId, Path), DryRun), request_body = Attach, responses(
     (status = 200, body = Applied),
     (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
@@ -424,16 +424,12 @@ pub(super) async fn attach(
     Ok(Json(applied.await?))
 }
 
-fn lun_number(text: &str) -> Result<u16, Refusal> {
-    let lun = text.parse().ok().filter(|lun| *lun <= crate::site::LUN_MAX);
-    lun.ok_or_else(|| {
-        let what = format!("`{text}` is not a LUN; write 0 to {}", crate::site::LUN_MAX);
-        Problem::invalid(what).into()
-    })
+fn lun_address(text: &str) -> Result<LunAddress, Refusal> {
+    text.parse().map_err(|what: String| Problem::invalid(what).into())
 }
 
 /// Hot-plug a volume at a LUN.
-#[utoipa::path(put, path = "/v1/slots/{slot}/luns/{lun}", tag = "slots", params(("slot" = SlotId, Path), ("lun" = u16, Path), DryRun), request_body = Attach, responses(
+#[utoipa::path(put, path = "/v1/slots/{slot}/luns/{lun}", tag = "slots", params(("slot" = SlotId, Path), ("lun" = LunAddress, Path), DryRun), request_body = Attach, responses(
     (status = 200, body = Applied),
     (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
 ))]
@@ -443,7 +439,7 @@ pub(super) async fn attach_at(
     Params(query): Params<DryRun>,
     Body(attach): Body<Attach>,
 ) -> Answer<Json<Applied>> {
-    let lun = lun_number(&lun)?;
+    let lun = lun_address(&lun)?;
     let applied = blocking(&controller, move |c| {
         let id = slot_id(&slot)?;
         c.change(query.dry_run, |site| attach_volume(site, &id, Some(lun), &attach.volume))
@@ -452,7 +448,7 @@ pub(super) async fn attach_at(
 }
 
 /// Hot-unplug a LUN. The volume stays.
-#[utoipa::path(delete, path = "/v1/slots/{slot}/luns/{lun}", tag = "slots", params(("slot" = SlotId, Path), ("lun" = u16, Path), DryRun), responses(
+#[utoipa::path(delete, path = "/v1/slots/{slot}/luns/{lun}", tag = "slots", params(("slot" = SlotId, Path), ("lun" = LunAddress, Path), DryRun), responses(
     (status = 200, body = Applied),
     (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
 ))]
@@ -461,7 +457,7 @@ pub(super) async fn detach(
     Path((slot, lun)): Path<(String, String)>,
     Params(query): Params<DryRun>,
 ) -> Answer<Json<Applied>> {
-    let lun = lun_number(&lun)?;
+    let lun = lun_address(&lun)?;
     let applied = blocking(&controller, move |c| {
         let id = slot_id(&slot)?;
         c.change(query.dry_run, |site| match luns_of(site, &id)?.1.0.remove(&lun) {

@@ -2,7 +2,7 @@
 //! come from these definitions.
 
 use crate::api::Threshold;
-use crate::site::{IscsiName, Kind, Listen, Mac, Model, PathState, Percent, Size, SlotId};
+use crate::site::{IscsiName, Kind, Listen, LunAddress, Mac, Model, PathState, Percent, Size, SlotId};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -327,14 +327,15 @@ pub enum Disk {
     },
     /// Plug a volume into a virtio-scsi or pvscsi slot, also of a running guest
     #[command(after_help = "Example:
-  standpipe disk attach web1.disk0 web1-data --lun 3")]
+  standpipe disk attach web1.disk0 web1-data --lun 3
+  standpipe disk attach web1.disk0 web1-log --lun 1:3")]
     Attach {
         #[arg(value_name = "VM.SLOT")]
         slot: SlotId,
         volume: String,
-        /// By default the first that is free
-        #[arg(long, value_name = "N")]
-        lun: Option<u16>,
+        /// LUN of target 0, or of another; by default the first of target 0 that is free
+        #[arg(long, value_name = "[TARGET:]N")]
+        lun: Option<LunAddress>,
     },
     /// Unplug a volume from a virtio-scsi or pvscsi slot, also of a running guest
     #[command(after_help = "Example:

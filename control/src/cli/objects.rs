@@ -9,7 +9,7 @@ use crate::api::{
 use crate::client::{Client, segment};
 use crate::controller::Applied;
 use crate::problem::Problem;
-use crate::site::{self, Luns, Model, PathState, Site, Slot, SlotId, Volume};
+use crate::site::{self, LunAddress, Model, PathState, Site, Slot, SlotId, SlotLuns, Volume};
 use crate::step::{Device, Tagging};
 use crate::transfer::{Target, Transferred};
 use std::collections::BTreeMap;
@@ -63,8 +63,8 @@ fn new_vm(args: &VmAdd) -> Result<site::Vm, Problem> {
     for (model, list) in scsi.chain(pvscsi) {
         let mut slot = Slot::new(model);
         let names = list.split(',').filter(|name| !name.is_empty());
-        let luns = (0..).zip(names.map(str::to_owned)).collect();
-        slot.volumes = Some(Luns(luns));
+        let luns = (0..).map(LunAddress::from).zip(names.map(str::to_owned)).collect();
+        slot.volumes = Some(SlotLuns(luns));
         add(format!("disk{}", disks.next().unwrap_or(0)), slot);
     }
     for volume in &args.blk {
@@ -209,7 +209,7 @@ pub(super) fn disk(client: &Client, command: Disk, screen: &mut Screen<'_>) -> O
     }
 }
 
-fn lun_of(client: &Client, slot: &SlotId, volume: &str) -> Result<u16, Problem> {
+fn lun_of(client: &Client, slot: &SlotId, volume: &str) -> Result<LunAddress, Problem> {
     let site: Site = client.get("/v1/site")?;
     let users = site.users_of(volume);
     if let Some((_, lun)) = users.iter().find(|(id, _)| id == slot) {

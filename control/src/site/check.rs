@@ -1,7 +1,9 @@
 //! What a well-formed site can still get wrong. All problems are found, not
 //! only the first; each knows the key that it is about.
 
-use super::{Kind, Model, Site, Slot, SlotId, Uplink, Vm, Volume, is_name, is_slot_name, is_vm_name};
+use super::{
+    Kind, Model, SLOT_VOLUMES_MAX, Site, Slot, SlotId, Uplink, Vm, Volume, is_name, is_slot_name, is_vm_name,
+};
 use crate::problem::Problem;
 use crate::step::Backing;
 use std::collections::{BTreeMap, HashSet};
@@ -520,14 +522,7 @@ impl Checker<'_> {
         if let Some(rom) = &slot.rom {
             self.absolute(key("rom"), rom);
         }
-        if let Some(lun) = slot.luns().map(|(lun, _)| lun).find(|lun| *lun > slot.model.lun_max()) {
-            let max = slot.model.lun_max();
-            self.add(
-                key("volumes"),
-                format!("{} has no place for number {lun}", slot.model.with_article()),
-                format!("write 0 to {max}, and add another slot for more volumes"),
-            );
-        }
+        self.slot_places(key("volumes"), slot);
         if let Some(network) = &slot.network
             && !self.site.network.contains_key(network)
         {
@@ -543,6 +538,29 @@ impl Checker<'_> {
         }
         if is_nic {
             self.vlans(here, slot.vlan, slot.trunk.as_ref(), slot.native);
+        }
+    }
+
+    /// Where a SCSI slot has its volumes.
+    fn slot_places(&mut self, here: Vec<String>, slot: &Slot) {
+        let (model, max) = (slot.model, slot.model.lun_max());
+        let mut places = slot.luns().map(|(at, _)| at);
+        if let Some(at) = places.find(|at| at.lun > max || at.target != 0 && !model.has_targets()) {
+            let mend = if at.target != 0 && model == Model::Pvscsi {
+                format!("its numbers are targets, each with LUN 0 only: write `{}`", at.target)
+            } else {
+                format!("write 0 to {max}, and add another slot for more volumes")
+            };
+            let place = if at.target == 0 { format!("number {at}") } else { format!("`{at}`") };
+            self.add(here.clone(), format!("{} has no place for {place}", model.with_article()), mend);
+        }
+        let count = slot.luns().count();
+        if count > SLOT_VOLUMES_MAX {
+            self.add(
+                here,
+                format!("{count} volumes are too many for one slot, which takes {SLOT_VOLUMES_MAX}"),
+                "add another slot for the others",
+            );
         }
     }
 }

@@ -5,15 +5,17 @@
 mod check;
 pub(crate) mod export;
 pub(crate) mod group;
+mod luns;
 mod model;
 mod parse;
 mod resolve;
 mod values;
 
 pub use export::{Allow, Chap, IscsiName, Listen, PathState, Portal, SESSIONS_MAX, Target, TargetPortals};
+pub use luns::{LUN_MAX, LunAddress, Luns, SLOT_VOLUMES_MAX, SlotLuns};
 pub use model::{Model, NicModel};
 pub use parse::{parse, read};
-pub use values::{LUN_MAX, Luns, Mac, Naa, Percent, Size, SlotId, is_name, is_slot_name, is_vm_name};
+pub use values::{Mac, Naa, Percent, Size, SlotId, is_name, is_slot_name, is_vm_name};
 
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -288,9 +290,10 @@ pub struct Slot {
     /// virtio-blk: its volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<String>,
-    /// virtio-scsi: its volumes by LUN; pvscsi: by target number (0 to 63), each as LUN 0.
+    /// virtio-scsi: its volumes by LUN of target 0 (`3`), or by target and LUN (`1:3`); pvscsi: by
+    /// target number (0 to 63), each as LUN 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub volumes: Option<Luns>,
+    pub volumes: Option<SlotLuns>,
     /// virtio-scsi and pvscsi: the state of the path through this controller to its volumes (ALUA).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathState>,
@@ -339,8 +342,8 @@ impl Slot {
     }
 
     /// The volumes that it names, with their LUNs (0 for virtio-blk).
-    pub fn luns(&self) -> impl Iterator<Item = (u16, &str)> {
-        let one = self.volume.iter().map(|name| (0, name.as_str()));
+    pub fn luns(&self) -> impl Iterator<Item = (LunAddress, &str)> {
+        let one = self.volume.iter().map(|name| (LunAddress::default(), name.as_str()));
         let many = self.volumes.iter().flat_map(|luns| &luns.0);
         one.chain(many.map(|(lun, name)| (*lun, name.as_str())))
     }
@@ -436,7 +439,7 @@ impl Site {
     }
 
     /// The slots that name a volume, with the LUN that it has there.
-    pub fn users_of(&self, volume: &str) -> Vec<(SlotId, u16)> {
+    pub fn users_of(&self, volume: &str) -> Vec<(SlotId, LunAddress)> {
         let mut users = Vec::new();
         for (id, slot) in self.slots() {
             let luns = slot.luns().filter(|(_, name)| *name == volume);

@@ -105,13 +105,19 @@ impl Model {
         }
     }
 
-    /// The largest number in the slot's `volumes`.
+    /// The largest number without a target in the slot's `volumes`.
     pub fn lun_max(self) -> u16 {
         match self {
             // Its drivers look at LUN 0 of each of 64 targets, and a volume's number is the target's.
             Model::Pvscsi => 63,
             _ => LUN_MAX,
         }
+    }
+
+    /// Whether the slot's `volumes` may name a target and a LUN of it. A pvscsi slot's numbers are
+    /// targets already.
+    pub fn has_targets(self) -> bool {
+        self == Model::VirtioScsi
     }
 
     /// How many queues (disk) or queue pairs (nic) a slot may ask for. Where it is one, the

@@ -8,8 +8,8 @@ use super::{
     Chap, Kind, Mac, Model, Network, NicModel, PathState, Percent, Site, Slot, SlotId, Target, Uplink, Vm,
 };
 use crate::step::{
-    Access, Backing, ChapSpec, Device, Lun, NetworkSpec, PortalSpec, SlotSpec, Tagging, TargetPortal,
-    TargetSpec, UplinkSpec, VolumeSpec,
+    Access, Backing, ChapSpec, Device, Lun, NetworkSpec, PortalSpec, SlotLun, SlotSpec, Tagging,
+    TargetPortal, TargetSpec, UplinkSpec, VolumeSpec,
 };
 use std::path::PathBuf;
 
@@ -28,8 +28,8 @@ pub(super) fn tagging(vlan: Option<u16>, trunk: Option<&Vec<u16>>, native: Optio
     }
 }
 
-fn resolved_luns(slot: &Slot) -> Vec<Lun> {
-    slot.luns().map(|(lun, volume)| Lun { lun, volume: volume.to_owned() }).collect()
+fn resolved_luns(slot: &Slot) -> Vec<SlotLun> {
+    slot.luns().map(|(lun, volume)| SlotLun { lun, volume: volume.to_owned() }).collect()
 }
 
 fn nic(model: NicModel, id: &SlotId, slot: &Slot) -> Option<Device> {

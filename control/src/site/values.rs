@@ -1,18 +1,13 @@
 //! Values that have a text form of their own: sizes, MAC addresses, slot
-//! names, volume names for SCSI, LUN lists.
+//! names, volume names for SCSI.
 
-use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
-use utoipa::openapi::{ArrayBuilder, RefOr};
 use utoipa::{PartialSchema, ToSchema};
-
-/// The largest LUN that flat or peripheral single-level addressing can name
-/// (14 bits, which is what virtio-scsi carries).
-pub const LUN_MAX: u16 = 16383;
 
 /// A number of bytes: `20GiB`, `512MiB`, `1048576`. Written as plain bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -344,65 +339,4 @@ text_form! {
     Naa, "an NAA name of 32 hex digits that begins with 6", "^(naa\\.)?6[0-9a-fA-F]{31}$";
     Percent, "a share such as \"80%\"", "^[0-9]{1,3}%$";
     SlotId, "a slot such as \"web1.disk0\"", "^[a-z0-9][a-z0-9_-]*\\.(disk|nic)[0-9]+$";
-}
-
-/// The volumes of a SCSI slot by LUN. A list gives LUN 0, 1, 2, …; a table
-/// gives each its LUN: `{ 0 = "a", 3 = "b" }`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Luns(pub BTreeMap<u16, String>);
-
-impl Serialize for Luns {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(lun, name)| (lun.to_string(), name)))
-    }
-}
-
-impl<'de> Deserialize<'de> for Luns {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct LunsVisitor;
-        impl<'de> Visitor<'de> for LunsVisitor {
-            type Value = Luns;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of volumes, or a table from LUN to volume")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Luns, A::Error> {
-                let mut luns = BTreeMap::new();
-                while let Some(name) = seq.next_element::<String>()? {
-                    let lun = u16::try_from(luns.len()).ok().filter(|l| *l <= LUN_MAX);
-                    let lun = lun.ok_or_else(|| de::Error::custom("too many volumes in a slot"))?;
-                    luns.insert(lun, name);
-                }
-                Ok(Luns(luns))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Luns, A::Error> {
-                let mut luns = BTreeMap::new();
-                while let Some((key, name)) = map.next_entry::<String, String>()? {
-                    let lun = key.parse::<u16>().ok().filter(|l| *l <= LUN_MAX);
-                    let lun = lun.ok_or_else(|| {
-                        de::Error::custom(format!("`{key}` is not a LUN; write 0 to {LUN_MAX}"))
-                    })?;
-                    if luns.insert(lun, name).is_some() {
-                        return Err(de::Error::custom(format!("LUN {lun} is given twice")));
-                    }
-                }
-                Ok(Luns(luns))
-            }
-        }
-        deserializer.deserialize_any(LunsVisitor)
-    }
-}
-
-impl ToSchema for Luns {}
-impl PartialSchema for Luns {
-    fn schema() -> RefOr<Schema> {
-        let text = || ObjectBuilder::new().schema_type(Type::String);
-        OneOfBuilder::new()
-            .item(
-                ObjectBuilder::new()
-                    .description(Some("From LUN to volume; answers have this form."))
-                    .additional_properties(Some(text())),
-            )
-            .item(ArrayBuilder::new().items(text()).description(Some("LUN 0, 1, 2, …")))
-            .into()
-    }
 }

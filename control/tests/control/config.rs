@@ -1,6 +1,6 @@
 //! What a person reads who wrote something wrong.
 
-use standpipe_control::site::{self, Mac, Model, Naa, Size, SlotId};
+use standpipe_control::site::{self, LunAddress, Mac, Model, Naa, Size, SlotId};
 use standpipe_control::step::{Device, SlotSpec};
 
 const GOOD: &str = r#"
@@ -51,7 +51,7 @@ fn a_good_site_is_read() {
     assert_eq!(site.disk["web1-root"].size.unwrap().0, 21_474_836_480);
     let id: SlotId = "web1.disk0".parse().unwrap();
     let luns: Vec<_> = site.slot(&id).unwrap().luns().collect();
-    assert_eq!(luns, [(0, "web1-root"), (3, "web1-data")]);
+    assert_eq!(luns, [(LunAddress::new(0, 0), "web1-root"), (LunAddress::new(0, 3), "web1-data")]);
     let json = serde_json::to_string(&site).unwrap();
     let back: site::Site = serde_json::from_str(&json).unwrap();
     assert_eq!(site, back);

@@ -7,10 +7,11 @@ use standpipe_control::status::{
     SlotStatus, Status, TargetStatus, VolumeStatus, Worker,
 };
 use standpipe_control::step::{
-    Backing, Lun, NetworkSpec, PortalSpec, SlotSpec, Step, TargetSpec, UplinkSpec, VolumeSpec,
+    Backing, Lun, NetworkSpec, PortalSpec, SlotLun, SlotSpec, Step, TargetSpec, UplinkSpec, VolumeSpec,
 };
 use standpipe_control::{Engine, Problem};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
@@ -169,7 +170,7 @@ impl World {
                 let Some(luns) = self.luns(slot) else {
                     return refuse(format!("no SCSI slot {slot}"));
                 };
-                attach(luns, *lun, volume)?;
+                attach(luns, SlotLun { lun: *lun, volume: volume.clone() }, |there| there.lun)?;
             }
             Step::DetachLun { slot, lun } => {
                 if let Some(luns) = self.luns(slot) {
@@ -262,7 +263,7 @@ impl World {
                 let Some(target) = self.targets.get_mut(target) else {
                     return refuse(format!("no target {target}"));
                 };
-                attach(&mut target.luns, *lun, volume)?;
+                attach(&mut target.luns, Lun { lun: *lun, volume: volume.clone() }, |there| there.lun)?;
             }
             Step::DetachTargetLun { target, lun } => {
                 if let Some(target) = self.targets.get_mut(target) {
@@ -282,7 +283,7 @@ impl World {
         self.is_together()
     }
 
-    fn luns(&mut self, slot: &SlotId) -> Option<&mut Vec<Lun>> {
+    fn luns(&mut self, slot: &SlotId) -> Option<&mut Vec<SlotLun>> {
         self.slots.get_mut(slot)?.device.luns_mut()
     }
 
@@ -345,14 +346,18 @@ impl World {
     }
 }
 
-fn attach(luns: &mut Vec<Lun>, lun: u16, volume: &str) -> Result<(), Problem> {
-    let new = Lun { lun, volume: volume.to_owned() };
-    match luns.iter().find(|there| there.lun == lun) {
+fn attach<L: PartialEq, N: Ord + Display>(
+    luns: &mut Vec<L>,
+    new: L,
+    number: fn(&L) -> N,
+) -> Result<(), Problem> {
+    let lun = number(&new);
+    match luns.iter().find(|there| number(there) == lun) {
         Some(there) if *there == new => {}
         Some(_) => return refuse(format!("LUN {lun} is taken")),
         None => {
             luns.push(new);
-            luns.sort_by_key(|lun| lun.lun);
+            luns.sort_by_key(number);
         }
     }
     Ok(())

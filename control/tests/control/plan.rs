@@ -3,8 +3,8 @@
 use crate::engine::{FakeEngine, World};
 use proptest::prelude::*;
 use standpipe_control::site::{
-    Luns, Mac, Model, Naa, Network, PathState, Portal, Site, Size, Slot, SlotId, Store, Target, Uplink, Vm,
-    Volume,
+    LunAddress, Mac, Model, Naa, Network, PathState, Portal, Site, Size, Slot, SlotId, SlotLuns, Store,
+    Target, Uplink, Vm, Volume,
 };
 use standpipe_control::{Controller, Kind, plan, store};
 use std::collections::BTreeMap;
@@ -124,7 +124,9 @@ fn site(draw: &Draw, more_blocks: u64) -> Site {
         name
     };
     let mut slots: Vec<(String, String, Slot)> = Vec::new();
-    let mut scsi: BTreeMap<u8, Luns> = BTreeMap::new();
+    let mut scsi: BTreeMap<u8, SlotLuns> = BTreeMap::new();
+    // A controller with pvscsi has LUN 0 of each target only.
+    let at = |owner: u8, lun: u16| LunAddress::new(if owner == 1 { 0 } else { lun as u8 % 2 }, lun);
     for (index, name) in VOLUMES.iter().enumerate() {
         if !site.disk.contains_key(*name) {
             continue;
@@ -136,13 +138,13 @@ fn site(draw: &Draw, more_blocks: u64) -> Site {
         } else if draw.places[index].0 < 2 {
             let (owner, lun) = draw.places[index];
             let luns = scsi.entry(owner).or_default();
-            luns.0.entry(lun).or_insert_with(|| (*name).to_owned());
+            luns.0.entry(at(owner, lun)).or_insert_with(|| (*name).to_owned());
         }
         let (_, owner, lun, _) = draw.exports.shared[index];
         if site.disk[*name].shared && owner < 3 {
             let luns = scsi.entry(owner).or_default();
             if !luns.0.values().any(|there| there == name) {
-                luns.0.entry(lun).or_insert_with(|| (*name).to_owned());
+                luns.0.entry(at(owner, lun)).or_insert_with(|| (*name).to_owned());
             }
         }
     }
@@ -319,7 +321,7 @@ fn growing_is_one_step_and_shrinking_is_refused() {
 fn an_attached_volume_keeps_its_place() {
     let mut before = one_volume(1 << 30);
     let mut slot = Slot::new(Model::VirtioScsi);
-    slot.volumes = Some(Luns(BTreeMap::from([(0, "a".to_owned())])));
+    slot.volumes = Some(SlotLuns(BTreeMap::from([(0.into(), "a".to_owned())])));
     let vm = Vm { slots: BTreeMap::from([("disk0".to_owned(), slot)]), ..Vm::default() };
     before.vm.insert("web1".to_owned(), vm);
     before.assign_identities(&Site::default(), no_names).unwrap();
@@ -346,16 +348,23 @@ fn hot_plug_is_a_step_of_its_own() {
     other.naa = Some(Naa::from_random([2; 16]));
     before.disk.insert("b".to_owned(), other);
     let mut slot = Slot::new(Model::VirtioScsi);
-    slot.volumes = Some(Luns(BTreeMap::from([(0, "a".to_owned())])));
+    slot.volumes = Some(SlotLuns(BTreeMap::from([(0.into(), "a".to_owned())])));
     let mut vm = Vm::default();
     vm.slots.insert("disk0".to_owned(), slot);
     before.vm.insert("web1".to_owned(), vm);
     before.assign_identities(&Site::default(), no_names).unwrap();
     let mut after = before.clone();
     let slot = after.slot_mut(&"web1.disk0".parse().unwrap()).unwrap();
-    slot.volumes = Some(Luns(BTreeMap::from([(2, "b".to_owned())])));
+    slot.volumes = Some(SlotLuns(BTreeMap::from([(2.into(), "b".to_owned())])));
     let texts: Vec<String> = plan(&before, &after).unwrap().iter().map(ToString::to_string).collect();
     assert_eq!(texts, ["detach LUN 0 of web1.disk0", "attach volume b to web1.disk0 as LUN 2"]);
+
+    // The same LUN of another target is another place.
+    let mut moved = after.clone();
+    let slot = moved.slot_mut(&"web1.disk0".parse().unwrap()).unwrap();
+    slot.volumes = Some(SlotLuns(BTreeMap::from([(LunAddress::new(7, 2), "b".to_owned())])));
+    let texts: Vec<String> = plan(&after, &moved).unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["detach LUN 2 of web1.disk0", "attach volume b to web1.disk0 as LUN 7:2"]);
 
     // The same with the other SCSI controller; another model is another device.
     for site in [&mut before, &mut after] {

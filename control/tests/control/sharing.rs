@@ -453,7 +453,7 @@ fn groups_are_what_is_connected() {
     assert_eq!(apart.target_spec("backup").unwrap().group, "target.backup");
     // A volume that is not shared brings nothing together: it has one user.
     let slot = apart.slot_mut(&"web1.disk0".parse().unwrap()).unwrap();
-    slot.volumes.as_mut().unwrap().0.remove(&1);
+    slot.volumes.as_mut().unwrap().0.remove(&1.into());
     assert_eq!(group(&apart, "web1.disk0"), "vm.web1.disk0");
 }
 

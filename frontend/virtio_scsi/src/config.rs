@@ -76,14 +76,14 @@ pub struct Config {
 }
 
 impl Config {
-    /// One target with all the LUNs that the addressing has (14 bits).
+    /// All the targets and all the LUNs that the addressing has (8 and 14 bits).
     pub fn new(num_queues: u32, seg_max: u32, max_sectors: u32, cmd_per_lun: u32) -> Config {
         Config {
             num_queues,
             seg_max,
             max_sectors,
             cmd_per_lun,
-            max_target: 0,
+            max_target: 255,
             max_lun: 16_383,
             sizes: Sizes::default(),
         }

@@ -252,6 +252,74 @@ pub fn resize_blk(bench: &Bench) -> Result<String> {
     resize(bench, "resize-blk", DiskModel::Blk)
 }
 
+/// A controller's LUNs of other targets, of which Linux has to find out by itself: a target without
+/// LUN 0 at boot, the same LUN as it comes again, one more target.
+pub fn targets(bench: &Bench) -> Result<String> {
+    let world = World::open(bench, "targets", |site| {
+        site.volume("data", 64).volume("third", 32).volume("last", 16).disk(
+            "web1",
+            "disk0",
+            DiskModel::Scsi,
+            &["data"],
+        )
+    })?;
+    let attach = |volume: &str, at: &str| {
+        world.server().cli(&["disk", "attach", "web1.disk0", volume, "--lun", at]).map(drop)
+    };
+    let detach = |volume: &str| world.server().cli(&["disk", "detach", "web1.disk0", volume]).map(drop);
+    attach("third", "3:1")?;
+    let guest = world.boot("web1")?;
+    let worker = world.worker()?;
+    // H:C:T:L of the controller's devices, without the host's number.
+    let found = |guest: &Guest| {
+        guest
+            .check("cd /sys/bus/scsi/devices && ls -d [0-9]*:*:*:* | cut -d: -f2- | sort | tr '\n' ' '")
+            .map(|list| list.trim().to_string())
+    };
+    let finds = |guest: &Guest, wanted: &str| {
+        eventually(&format!("the guest finds {wanted}"), Duration::from_secs(30), || {
+            found(guest).map(|there| there == wanted)
+        })
+    };
+    finds(&guest, "0:0:0 0:3:1")?;
+    let device = |guest: &Guest, at: &str| {
+        guest
+            .check(&format!("ls /sys/bus/scsi/devices/*:{at}/block"))
+            .map(|name| format!("/dev/{}", name.trim()))
+    };
+    let use_it = |guest: &Guest, at: &str, mib: u64| -> Result<()> {
+        let device = device(guest, at)?;
+        let capacity = guest.check(&format!("sg_readcap --long {device}"))?;
+        ensure!(capacity.contains(&format!("{} bytes", mib * MIB)), "{at} is another volume: {capacity}");
+        let made = format!(
+            "mkfs.ext4 -q -F {device} && mkdir -p /mnt/t && mount -t ext4 {device} /mnt/t && seq 1 50000 >/mnt/t/f && umount /mnt/t && e2fsck -f -n {device}"
+        );
+        guest.check_within(&made, STEP_MAX).map(drop)
+    };
+    use_it(&guest, "0:3:1", 32)?;
+    let third = device(&guest, "0:3:1")?;
+    // A target lists its own.
+    let luns = guest.check(&format!("sg_luns {third}"))?;
+    ensure!(
+        luns.contains("0001000000000000") && !luns.contains("0000000000000000"),
+        "sg_luns of target 3 shows: {luns}"
+    );
+    detach("third")?;
+    finds(&guest, "0:0:0")?;
+    attach("third", "3:1")?;
+    attach("last", "255:200")?;
+    finds(&guest, "0:0:0 0:255:200 0:3:1")?;
+    use_it(&guest, "0:3:1", 32)?;
+    use_it(&guest, "0:255:200", 16)?;
+    detach("last")?;
+    detach("third")?;
+    finds(&guest, "0:0:0")?;
+    no_errors(&guest)?;
+    world.unmoved(worker)?;
+    guest.shutdown()?;
+    Ok("targets=3".into())
+}
+
 pub fn hotplug(bench: &Bench) -> Result<String> {
     let mut world = World::open(bench, "hotplug", |site| {
         site.volume("data", 128).volume("extra", 64).disk("web1", "disk0", DiskModel::Scsi, &["data"])

@@ -69,6 +69,11 @@ pub const ALL: &[Case] = &[
         disk::resize_scsi,
     ),
     case("blk-resize", "the same on virtio-blk", disk::resize_blk),
+    own(
+        "scsi-targets",
+        "LUNs of other targets than 0 are found at boot and by their event, used, and go",
+        disk::targets,
+    ),
     case("lun-hotplug", "a LUN comes, is used and goes while the guest works on another", disk::hotplug),
     case(
         "tcp-payload",

@@ -169,7 +169,7 @@ impl Host {
     fn volumes_of_target(&self, objects: &mut Objects, spec: &TargetSpec) -> Result<Vec<Use>, Problem> {
         let mut volumes = Vec::new();
         for lun in &spec.luns {
-            match self.use_of(objects, lun.lun, &lun.volume) {
+            match self.use_of(objects, lun.lun.into(), &lun.volume) {
                 Ok(of) => volumes.push(of),
                 Err(problem) => {
                     Self::keep_units(objects, volumes);
@@ -243,7 +243,7 @@ impl Host {
                 .at(format!("target.{target}")));
         };
         let (name, lane) = (target.to_owned(), *lane);
-        let volume_use = self.use_of(objects, lun, volume)?;
+        let volume_use = self.use_of(objects, lun.into(), volume)?;
         let attached = self.lanes[lane].call(move |lane| lane.attach_target_lun(&name, volume_use))?;
         Self::keep_unused(objects, attached)?;
         if let Some((spec, _)) = objects.exports.targets.get_mut(target) {

@@ -116,17 +116,18 @@ impl Lane {
                 return;
             }
         };
+        let Some(view) = device.target(task.place.target()) else {
+            let written = task.finish(&memory, &request.chain, &Answer::failure(response::BAD_TARGET), 0);
+            self.end(tag, written);
+            return;
+        };
         let unit = match task.place {
-            Place::Unit { target: 0, lun } => device.view.find(lun),
-            Place::ReportLuns { target: 0 } => None,
-            _ => {
-                let written = task.finish(&memory, &request.chain, &Answer::failure(response::BAD_TARGET), 0);
-                self.end(tag, written);
-                return;
-            }
+            Place::Unit { lun, .. } => view.find(lun),
+            Place::ReportLuns { .. } => None,
         };
         let Some((volume, nexus)) = unit else {
-            self.answer_without_unit(index, tag, &task, &memory);
+            let view = std::rc::Rc::clone(view);
+            self.answer_without_unit(index, tag, &task, &memory, &view.numbers);
             return;
         };
         let attribute = match task.attribute {
@@ -139,7 +140,7 @@ impl Lane {
         request.volume = volume;
         request.memory = Some(memory);
         request.work = Work::Scsi(ScsiTask::new(Arrival {
-            view: &device.view,
+            view,
             nexus,
             id: task.id,
             attribute,
@@ -151,10 +152,17 @@ impl Lane {
     }
 
     /// A command to a LUN that is not there, or to the well known one.
-    fn answer_without_unit(&mut self, index: u32, tag: u32, task: &virtio_scsi::Task, memory: &Memory) {
+    fn answer_without_unit(
+        &mut self,
+        index: u32,
+        tag: u32,
+        task: &virtio_scsi::Task,
+        memory: &Memory,
+        luns: &[u16],
+    ) {
         let Some(Some(slot)) = self.slots.get_mut(index as usize) else { return };
         let Device::Scsi(device) = &mut slot.device else { return };
-        let command = scsi::bare_command(&task.cdb, &device.view.numbers);
+        let command = scsi::bare_command(&task.cdb, luns);
         self.reply.clear();
         let verdict = match task.place {
             Place::ReportLuns { .. } => scsi::well_known(&command, &mut self.reply),
@@ -304,12 +312,16 @@ impl Lane {
             Ok(Control::TaskManagement(function)) => function,
         };
         device.task_management += 1;
-        let view = std::rc::Rc::clone(&device.view);
+        let view = function.place.map(|place| device.target(place.target()));
         let units: Vec<(u32, Nexus)> = match (function.function, function.place) {
-            (Function::NexusReset, _) => {
-                view.units.iter().map(|(_, volume, nexus)| (*volume, *nexus)).collect()
+            (Function::NexusReset, _) => match view {
+                Some(view) => view.into_iter().flat_map(|view| view.own()).collect(),
+                // Whoever names no place means all that there is.
+                None => device.luns().values().map(|lun| (lun.volume, lun.nexus)).collect(),
+            },
+            (_, Some(Place::Unit { lun, .. })) => {
+                view.flatten().and_then(|view| view.find(lun)).into_iter().collect()
             }
-            (_, Some(Place::Unit { target: 0, lun })) => view.find(lun).into_iter().collect(),
             _ => Vec::new(),
         };
         let asked = match function.function {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::scsi::View;
+use control::site::LunAddress;
 use request::Facts;
 use scsi::Nexus;
 use switch::PortId;
@@ -20,8 +21,8 @@ const SEGMENTS_MAX: u32 = 126;
 const COMMANDS_PER_LUN: u32 = 128;
 /// Of one request, in sectors of 512 bytes: QEMU's own default.
 const SECTORS_MAX: u32 = 0xffff;
-/// LUNs of one controller: what flat space addressing has (SAM-5, 14 bits).
-pub const LUNS_MAX: usize = 16_384;
+/// LUNs of one controller, whichever target they are of.
+pub const LUNS_MAX: usize = control::site::SLOT_VOLUMES_MAX;
 
 /// A logical unit as a controller has it.
 #[derive(Clone, Copy)]
@@ -31,12 +32,18 @@ pub struct Lun {
     pub nexus: Nexus,
 }
 
-/// A virtio-scsi controller: one target.
+/// A virtio-scsi controller: as many targets as have LUNs, and target 0.
+///
+/// They are one target port with one name and one relative identifier, that of the controller, since
+/// the identifiers are given to slots, for good, before there are targets; and a volume, which is in
+/// one place of a controller only, has one path through it either way.
 pub struct ScsiDevice {
     pub config: virtio_scsi::Config,
     pub events: virtio_scsi::Events,
-    luns: BTreeMap<u16, Lun>,
-    /// The same, as commands want it.
+    luns: BTreeMap<LunAddress, Lun>,
+    /// The same by target, as commands want it.
+    views: BTreeMap<u8, Rc<View>>,
+    /// Target 0's.
     pub view: Rc<View>,
     /// Units as an earlier release kept them, by LUN: taken over by units that have no state yet.
     pub bequest: Vec<(u16, Vec<u8>)>,
@@ -84,6 +91,7 @@ impl ScsiDevice {
             ),
             events: virtio_scsi::Events::default(),
             luns: BTreeMap::new(),
+            views: BTreeMap::new(),
             view: Rc::default(),
             bequest: Vec::new(),
             dirty: false,
@@ -93,30 +101,35 @@ impl ScsiDevice {
         }
     }
 
-    pub fn luns(&self) -> &BTreeMap<u16, Lun> {
+    pub fn luns(&self) -> &BTreeMap<LunAddress, Lun> {
         &self.luns
     }
 
-    pub fn insert(&mut self, number: u16, lun: Lun) {
-        self.luns.insert(number, lun);
+    pub fn insert(&mut self, at: LunAddress, lun: Lun) {
+        self.luns.insert(at, lun);
         self.refresh();
     }
 
     /// All at once, as a controller begins.
-    pub fn insert_all(&mut self, luns: Vec<(u16, Lun)>) {
+    pub fn insert_all(&mut self, luns: Vec<(LunAddress, Lun)>) {
         self.luns.extend(luns);
         self.refresh();
     }
 
-    pub fn remove(&mut self, number: u16) -> Option<Lun> {
-        let lun = self.luns.remove(&number);
+    pub fn remove(&mut self, at: LunAddress) -> Option<Lun> {
+        let lun = self.luns.remove(&at);
         self.refresh();
         lun
     }
 
     fn refresh(&mut self) {
-        let units = self.luns.iter().map(|(number, lun)| (*number, lun.volume, lun.nexus));
-        self.view = View::of(units.collect());
+        self.views = View::by_target(self.luns.iter().map(|(at, lun)| (*at, lun.volume, lun.nexus)));
+        self.view = self.views.get(&0).map(Rc::clone).unwrap_or_default();
+    }
+
+    /// What is behind a target, if there is one of that number.
+    pub fn target(&self, target: u8) -> Option<&Rc<View>> {
+        if target == 0 { Some(&self.view) } else { self.views.get(&target) }
     }
 
     /// Version 2: sizes, events. Version 1 had each unit behind that, under its number.

@@ -1,7 +1,7 @@
 //! LUNs come, go and change: of controllers, and of everybody else who sees the same volume.
 
 use control::Problem;
-use control::site::{PathState, SlotId};
+use control::site::{LunAddress, PathState, SlotId};
 use control::step::{Device as DeviceSpec, SlotSpec, VolumeSpec};
 use crossbeam_channel::Receiver;
 use scsi::{Condition, Nexus, PortId, PortName, TargetPort};
@@ -77,7 +77,7 @@ impl Lane {
         let Some(Some(slot)) = self.slots.get(index as usize) else { return };
         let Device::Scsi(device) = &slot.device else { return };
         let (name, view) = (slot.spec.id.to_string(), std::rc::Rc::clone(&device.view));
-        for (_, volume, _) in &view.units {
+        for (_, volume, _) in view.units.iter() {
             if let Some(logical) = self.volumes.unit(*volume) {
                 logical.set_port(port_of(&name, port_id, path));
                 self.volumes.dirty(*volume);
@@ -149,7 +149,7 @@ impl Lane {
         let Some(Some(slot)) = self.slots.get_mut(index as usize) else { return };
         let Device::Scsi(device) = &slot.device else { return };
         let view = std::rc::Rc::clone(&device.view);
-        for (_, volume, nexus) in &view.units {
+        for (_, volume, nexus) in view.units.iter() {
             if let Some(logical) = self.volumes.unit(*volume) {
                 // What it still has at the disks ends into memory that is held for it.
                 let _ = logical.unit.nexus_reset(*nexus, Condition::POWER_ON);
@@ -209,9 +209,9 @@ impl Lane {
     }
 
     /// Hot-unplug: requests under way end, the guest is told that the LUN is gone.
-    pub fn detach_lun(&mut self, id: &SlotId, number: u16) -> Result<(), Problem> {
+    pub fn detach_lun(&mut self, id: &SlotId, number: LunAddress) -> Result<(), Problem> {
         if let Some(index) = self.find_emulated(id) {
-            self.detach_from_emulated(index, number);
+            self.detach_from_emulated(index, number.lun);
             return Ok(());
         }
         let Some(index) = self.find_slot(id) else { return Ok(()) };
@@ -231,14 +231,15 @@ impl Lane {
         Ok(())
     }
 
-    fn luns_changed(&mut self, index: u32, number: u16, happening: Happening) {
+    fn luns_changed(&mut self, index: u32, at: LunAddress, happening: Happening) {
         let Some(Some(slot)) = self.slots.get_mut(index as usize) else { return };
         let mut others = Vec::new();
         if let Device::Scsi(device) = &mut slot.device {
-            others =
-                device.luns().iter().filter(|(other, _)| **other != number).map(|(_, lun)| *lun).collect();
+            // The inventory is a target's own.
+            let there = device.luns().iter().filter(|(other, _)| other.target == at.target && **other != at);
+            others = there.map(|(_, lun)| *lun).collect();
             if slot.link.is_connected() {
-                device.events.post(Event { target: 0, lun: number, happening });
+                device.events.post(Event { target: at.target, lun: at.lun, happening });
             }
             device.dirty = true;
         }
@@ -279,13 +280,13 @@ impl Lane {
     fn tell_slot(&mut self, index: u32, volume: u32, happening: Happening) {
         let Some(Some(slot)) = self.slots.get_mut(index as usize) else { return };
         let Device::Scsi(device) = &mut slot.device else { return };
-        let numbers: Vec<u16> =
-            device.luns().iter().filter(|(_, lun)| lun.volume == volume).map(|(number, _)| *number).collect();
-        if numbers.is_empty() {
+        let places: Vec<LunAddress> =
+            device.luns().iter().filter(|(_, lun)| lun.volume == volume).map(|(at, _)| *at).collect();
+        if places.is_empty() {
             return;
         }
-        for lun in numbers {
-            device.events.post(Event { target: 0, lun, happening });
+        for at in places {
+            device.events.post(Event { target: at.target, lun: at.lun, happening });
         }
         device.dirty = true;
         slot.link.ledger.model.save(&slot.device.state());

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 
 use control::Problem;
-use control::site::{Model, SlotId};
+use control::site::{LunAddress, Model, SlotId};
 use control::status::{NetworkStatus, PortStatus, Quarantined, SlotStatus};
 use control::step::{Device as DeviceSpec, NetworkSpec, SlotSpec, UplinkSpec, VolumeSpec};
 use host::wait::Interest;
@@ -32,7 +32,7 @@ pub struct Unmade {
 
 /// A volume of a slot or target, at its LUN, with what is left of its unit.
 pub struct Use {
-    pub lun: u16,
+    pub lun: LunAddress,
     pub spec: VolumeSpec,
     pub left: Left,
 }
@@ -130,7 +130,7 @@ impl Lane {
         let of = self.volumes.get(volume).map(|open| open.spec.clone());
         if let (Some(spec), Some(left)) = (of, self.volumes.release_unit(volume)) {
             unused.units.retain(|there| there.spec.name != spec.name);
-            unused.units.push(Use { lun: 0, spec, left });
+            unused.units.push(Use { lun: LunAddress::default(), spec, left });
         }
         self.volumes.close(volume);
         unused
@@ -145,7 +145,7 @@ impl Lane {
             return;
         }
         let view = std::rc::Rc::clone(&device.view);
-        for (_, volume, nexus) in &view.units {
+        for (_, volume, nexus) in view.units.iter() {
             if let Some(logical) = self.volumes.unit(*volume) {
                 logical.unit.comes_no_more(*nexus);
                 self.unit_changed(*volume);

@@ -14,8 +14,10 @@
 //! `ended` gives the answer to where the command came from: [`Lane::answer_ring`], the emulated
 //! controller or the iSCSI session.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use control::site::LunAddress;
 use request::{Operation, Span, Status, total};
 use scsi::{
     Abort, Attribute, Command, Ending, Function, Managed, Neighbour, Nexus, Plan, Query, Response, Settle,
@@ -30,24 +32,47 @@ use super::scratch::slice;
 /// The longest CDB in the table of rows, and the longest that is looked at.
 pub const CDB_MAX: usize = 32;
 
-/// What a nexus sees: the LUNs of a controller or of a session.
+/// What an initiator sees: the LUNs of a session, or of one target of a controller.
 #[derive(Debug, Default)]
 pub struct View {
     /// Ascending, as commands want them.
     pub numbers: Vec<u16>,
-    /// LUN, volume, and the nexus at its unit.
-    pub units: Vec<(u16, u32, Nexus)>,
+    /// Where these are in `units`.
+    first: usize,
+    /// LUN, volume, and the nexus at its unit: those of all targets of the controller, in their order,
+    /// since a copy may go from one to another.
+    pub units: Rc<[(u16, u32, Nexus)]>,
 }
 
 impl View {
+    /// Of a session, which sees one target.
     pub fn of(mut units: Vec<(u16, u32, Nexus)>) -> Rc<View> {
         units.sort_by_key(|(lun, _, _)| *lun);
-        Rc::new(View { numbers: units.iter().map(|(lun, _, _)| *lun).collect(), units })
+        let numbers = units.iter().map(|(lun, _, _)| *lun).collect();
+        Rc::new(View { numbers, first: 0, units: units.into() })
+    }
+
+    /// Of a controller, whose LUNs are in ascending order, by target. Target 0 is always there.
+    pub fn by_target(luns: impl Iterator<Item = (LunAddress, u32, Nexus)> + Clone) -> BTreeMap<u8, Rc<View>> {
+        let units: Rc<[_]> = luns.clone().map(|(at, volume, nexus)| (at.lun, volume, nexus)).collect();
+        let empty = || View { numbers: Vec::new(), first: 0, units: Rc::clone(&units) };
+        let mut views = BTreeMap::from([(0, empty())]);
+        for (index, (at, _, _)) in luns.enumerate() {
+            let view = views.entry(at.target).or_insert_with(|| View { first: index, ..empty() });
+            view.numbers.push(at.lun);
+        }
+        views.into_iter().map(|(target, view)| (target, Rc::new(view))).collect()
     }
 
     pub fn find(&self, lun: u16) -> Option<(u32, Nexus)> {
         let at = self.numbers.binary_search(&lun).ok()?;
-        self.units.get(at).map(|(_, volume, nexus)| (*volume, *nexus))
+        self.units.get(self.first + at).map(|(_, volume, nexus)| (*volume, *nexus))
+    }
+
+    /// The volumes of `numbers`, with the nexus at each.
+    pub fn own(&self) -> impl Iterator<Item = (u32, Nexus)> {
+        let units = self.units.iter().skip(self.first).take(self.numbers.len());
+        units.map(|(_, volume, nexus)| (*volume, *nexus))
     }
 }
 
@@ -326,7 +351,7 @@ impl Lane {
         let mut found = Vec::with_capacity(queries.len());
         for query in queries {
             let mut answer = None;
-            for (_, volume, nexus) in &view.units {
+            for (_, volume, nexus) in view.units.iter() {
                 if let Some(logical) = self.volumes.unit(*volume)
                     && let Some(neighbour) = logical.unit.neighbour(query, *nexus)
                 {

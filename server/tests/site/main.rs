@@ -17,4 +17,5 @@ mod iscsi;
 mod kept;
 mod quarantine;
 mod siege;
+mod targets;
 mod truncated;

@@ -17,7 +17,7 @@ fn the_structure() {
         96, 0, 0, 0, // sense_size
         32, 0, 0, 0, // cdb_size
         0, 0, // max_channel
-        0, 0, // max_target
+        255, 0, // max_target
         0xff, 0x3f, 0, 0, // max_lun
         0, 0, 0, 0, // behind the end
     ];

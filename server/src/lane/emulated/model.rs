@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use control::Problem;
-use control::site::NicModel as NicKind;
+use control::site::{LunAddress, NicModel as NicKind};
 use control::step::{Device as DeviceSpec, SlotSpec};
 use frame::Nic;
 use guest_memory::{Memory, Window};
@@ -35,7 +35,7 @@ pub struct ScsiModel {
     pub adapter: Box<Adapter>,
     luns: BTreeMap<u16, Lun>,
     /// By target: what commands of it may see.
-    views: BTreeMap<u16, Rc<View>>,
+    views: BTreeMap<u8, Rc<View>>,
     /// A dead worker's commands may come again.
     pub resuming: bool,
     pub task_management: u64,
@@ -74,7 +74,7 @@ impl ScsiModel {
         lun
     }
 
-    pub fn view(&self, target: u16) -> Option<&Rc<View>> {
+    pub fn view(&self, target: u8) -> Option<&Rc<View>> {
         self.views.get(&target)
     }
 
@@ -84,13 +84,13 @@ impl ScsiModel {
             wwn: u64::from_be_bytes(sas_address(&self.slot, "/initiator")),
             ..pvscsi::Config::default()
         };
-        self.views.clear();
-        for (target, lun) in &self.luns {
-            let others = self.luns.iter().filter(|(other, _)| *other != target);
-            let units = std::iter::once((0, lun.volume, lun.nexus))
-                .chain(others.map(|(_, other)| (0, other.volume, other.nexus)))
-                .collect();
-            self.views.insert(*target, Rc::new(View { numbers: vec![0], units }));
+        let places = self.luns.iter().map(|(target, lun)| {
+            // Fewer than TARGETS_MAX.
+            (LunAddress::new(*target as u8, 0), lun.volume, lun.nexus)
+        });
+        self.views = View::by_target(places);
+        self.views.retain(|_, view| !view.numbers.is_empty());
+        for target in self.luns.keys() {
             if let Some(device) = config.devices.get_mut(usize::from(*target)) {
                 *device = u64::from_be_bytes(sas_address(&self.slot, "/target"));
             }

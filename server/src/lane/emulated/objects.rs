@@ -101,7 +101,7 @@ impl Lane {
                         Ok(volume) => {
                             opened.push(volume);
                             let nexus = self.join_unit(&spec.id, volume, &mut at.left, *port_id, *path);
-                            nexus.map(|nexus| (at.lun, Lun { volume, nexus }))
+                            nexus.map(|nexus| (at.lun.lun, Lun { volume, nexus }))
                         }
                         Err(problem) => Err(problem),
                     };
@@ -228,7 +228,8 @@ impl Lane {
         index: u32,
         mut of: Use,
     ) -> Result<(), Box<Unused>> {
-        let target = of.lun;
+        // The site's number is the target's.
+        let target = of.lun.lun;
         let spec = self.emulated.get(index).map(|slot| slot.spec.clone());
         let Some((id, DeviceSpec::Pvscsi { port_id, path, .. })) = spec.map(|spec| (spec.id, spec.device))
         else {

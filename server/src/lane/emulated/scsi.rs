@@ -108,14 +108,14 @@ impl Lane {
             pvscsi::Attribute::Ordered => Attribute::Ordered,
             pvscsi::Attribute::HeadOfQueue => Attribute::HeadOfQueue,
         };
-        let target = command.place.map(|place| u16::from(place.target()));
+        let target = command.place.map(|place| place.target());
         let Some(view) = target.and_then(|target| model.view(target)).cloned() else {
             self.end_adapter(tag, &Answer::failure(host_status::SELTIMEO));
             return;
         };
         match command.place {
             Some(Place::Unit { lun: 0, .. }) => {
-                let Some((_, volume, nexus)) = view.units.first().copied() else { return };
+                let Some((volume, nexus)) = view.find(0) else { return };
                 request.volume = volume;
                 request.work = Work::Scsi(ScsiTask::new(Arrival {
                     view: &view,

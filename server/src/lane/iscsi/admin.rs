@@ -266,7 +266,7 @@ impl Lane {
         let mut opened = BTreeMap::new();
         let mut volumes = volumes.into_iter();
         while let Some(volume) = volumes.next() {
-            let lun = volume.lun;
+            let lun = volume.lun.lun;
             match self.open_unit(volume, resumed) {
                 Ok(index) => opened.insert(lun, index),
                 Err(mut unused) => {
@@ -359,7 +359,8 @@ impl Lane {
             let theirs = logical.unit.nexuses().filter(|(_, peer)| ports.contains(&peer.port.0));
             let there: Vec<Nexus> = theirs.map(|(nexus, _)| nexus).collect();
             let lives = |nexus: &Nexus| {
-                let mut units = self.iscsi.table.iter().flatten().flat_map(|session| &session.view.units);
+                let mut units =
+                    self.iscsi.table.iter().flatten().flat_map(|session| session.view.units.iter());
                 units.any(|(_, of, there)| *of == volume && there == nexus)
             };
             let dead: Vec<Nexus> = there.into_iter().filter(|nexus| !lives(nexus)).collect();
@@ -474,7 +475,7 @@ impl Lane {
             let Some(session) = self.iscsi.session(index) else { continue };
             if session.view.numbers != before {
                 let view = std::rc::Rc::clone(&session.view);
-                for (lun, volume, nexus) in &view.units {
+                for (lun, volume, nexus) in view.units.iter() {
                     if before.contains(lun)
                         && let Some(logical) = self.volumes.unit(*volume)
                     {
@@ -494,7 +495,7 @@ impl Lane {
             let problem = Problem::failed(format!("there is no target `{name}`"));
             return Err(Unused::one(problem.at(format!("target.{name}")), volume));
         };
-        let lun = volume.lun;
+        let lun = volume.lun.lun;
         if target.volumes.contains_key(&lun) {
             return Ok(());
         }

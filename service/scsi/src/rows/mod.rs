@@ -84,6 +84,10 @@ pub struct Row {
     /// Must not be run twice: its answer is kept until the initiator can see it.
     pub once: bool,
     pub on: On,
+    /// SCSI-2 had the LUN in the upper three bits of byte 1, and whoever does not know yet whom it
+    /// talks to may have put it there: Linux, to a target that it finds by another LUN than 0. They are
+    /// reserved since, and passed over.
+    pub lun_in_cdb: bool,
     /// Made from `usage`: the bits that must be zero.
     reserved: u128,
     pub(crate) decode: Decode,
@@ -129,6 +133,7 @@ const ROW: Row = Row {
     while_erasing: false,
     once: false,
     on: On::All,
+    lun_in_cdb: false,
     reserved: 0,
     decode: crate::removable::test_unit_ready,
 };
@@ -183,7 +188,8 @@ const fn order(row: &Row) -> u16 {
 }
 
 const fn copy_of(row: &Row) -> Row {
-    Row { usage: row.usage, reserved: reserved(row.usage), ..*row }
+    let lun = if row.lun_in_cdb { 0xe0 << 8 } else { 0 };
+    Row { usage: row.usage, reserved: reserved(row.usage) & !lun, ..*row }
 }
 
 /// The bits of a CDB that must be zero, byte 0 lowest; bytes behind the CDB are nobody's.

@@ -29,6 +29,7 @@ pub(super) const ROWS: [Row; 24] = [
         name: "INQUIRY",
         opcode: 0x12,
         usage: &[0x12, 0x01, F, F, F, R],
+        lun_in_cdb: true,
         past_attention: true,
         while_erasing: true,
         decode: inquiry::inquiry,

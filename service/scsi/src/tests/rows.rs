@@ -1,4 +1,4 @@
-use super::{NEXUS, facts, run};
+use super::{NEXUS, data, facts, run};
 use crate::{Kind, On, Profile, Row, Unit, Verdict, rows};
 
 /// A unit on which no attention waits, made anew so that START STOP UNIT has no successor.
@@ -50,7 +50,9 @@ fn every_bit_outside_the_usage_mask_is_refused_with_its_place() {
         for byte in 1..row.usage.len() {
             for bit in 0..8 {
                 let in_action = row.action.is_some() && byte == 1 && bit < 5;
-                if in_action || row.usage[byte] >> bit & 1 != 0 {
+                // SCSI-2, INQUIRY: Logical Unit Number.
+                let lun = row.opcode == 0x12 && byte == 1 && bit >= 5;
+                if in_action || lun || row.usage[byte] >> bit & 1 != 0 {
                     continue;
                 }
                 let mut cdb = [0; 16];
@@ -69,6 +71,13 @@ fn every_bit_outside_the_usage_mask_is_refused_with_its_place() {
         }
     }
     assert!(bits_tried > 800, "{bits_tried}");
+}
+
+/// As Linux asks a target that it knows nothing of yet for its LUN 7.
+#[test]
+fn an_inquiry_with_the_lun_of_scsi_2_is_answered() {
+    let asked = |cdb: &[u8]| data(&mut fresh(), cdb);
+    assert_eq!(asked(&[0x12, 0xe0, 0, 0, 96, 0]), asked(&[0x12, 0x00, 0, 0, 96, 0]));
 }
 
 #[test]
