@@ -29,6 +29,7 @@ pub mod client;
 mod controller;
 mod engine;
 pub mod identity;
+mod import;
 mod plan;
 pub mod problem;
 pub mod secret;

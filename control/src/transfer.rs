@@ -164,6 +164,11 @@ impl<'a> Target<'a> {
         Ok(Target { file, path, size, position: 0, sparse: true, moved: Transferred::default() })
     }
 
+    /// A file that is open, of this size, and all of it a hole.
+    pub fn over(file: File, path: &'a Path, size: u64) -> Target<'a> {
+        Target { file, path, size, position: 0, sparse: true, moved: Transferred::default() }
+    }
+
     fn room(&mut self, bytes: u64) -> Result<(), Problem> {
         let end = self.position.checked_add(bytes);
         match end.filter(|end| *end <= self.size) {

@@ -145,6 +145,9 @@ _standpipe() {
             standpipe__subcmd__vm,add)
                 cmd="standpipe__subcmd__vm__subcmd__add"
                 ;;
+            standpipe__subcmd__vm,import)
+                cmd="standpipe__subcmd__vm__subcmd__import"
+                ;;
             standpipe__subcmd__vm,list)
                 cmd="standpipe__subcmd__vm__subcmd__list"
                 ;;
@@ -1061,7 +1064,7 @@ _standpipe() {
             return 0
             ;;
         standpipe__subcmd__vm)
-            opts="-h -V --api --json --help --version add rm list show"
+            opts="-h -V --api --json --help --version add import rm list show"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1079,13 +1082,21 @@ _standpipe() {
             return 0
             ;;
         standpipe__subcmd__vm__subcmd__add)
-            opts="-h -V --user --scsi --blk --pvscsi --nic --queues --api --json --help --version"
+            opts="-h -V --user --memory --cpus --scsi --blk --pvscsi --nic --queues --api --json --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --memory)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cpus)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1106,6 +1117,60 @@ _standpipe() {
                     return 0
                     ;;
                 --queues)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --api)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        standpipe__subcmd__vm__subcmd__import)
+            opts="-h -V --store --directory --name --network --disks --nics --mac --configuration --user --dry-run --api --json --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --directory)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --disks)
+                    COMPREPLY=($(compgen -W "pvscsi virtio-scsi virtio-blk" -- "${cur}"))
+                    return 0
+                    ;;
+                --nics)
+                    COMPREPLY=($(compgen -W "virtio-net vmxnet3 e1000 e1000-82545em e1000e vlance flexible am79c973" -- "${cur}"))
+                    return 0
+                    ;;
+                --mac)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --configuration)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --user)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

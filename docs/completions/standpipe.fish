@@ -62,15 +62,18 @@ complete -c standpipe -n "__fish_standpipe_using_subcommand apply" -l dry-run -d
 complete -c standpipe -n "__fish_standpipe_using_subcommand apply" -l json -d 'Print JSON'
 complete -c standpipe -n "__fish_standpipe_using_subcommand apply" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c standpipe -n "__fish_standpipe_using_subcommand apply" -s V -l version -d 'Print version'
-complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and not __fish_seen_subcommand_from add rm list show" -l api -d 'The daemon\'s API socket' -r -F
-complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and not __fish_seen_subcommand_from add rm list show" -l json -d 'Print JSON'
-complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and not __fish_seen_subcommand_from add rm list show" -s h -l help -d 'Print help'
-complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and not __fish_seen_subcommand_from add rm list show" -s V -l version -d 'Print version'
-complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and not __fish_seen_subcommand_from add rm list show" -f -a "add" -d 'Add a VM with its slots'
-complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and not __fish_seen_subcommand_from add rm list show" -f -a "rm" -d 'Remove a VM\'s slots; its volumes stay'
-complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and not __fish_seen_subcommand_from add rm list show" -f -a "list" -d 'List all VMs'
-complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and not __fish_seen_subcommand_from add rm list show" -f -a "show" -d 'Show a VM and its slots'
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and not __fish_seen_subcommand_from add import rm list show" -l api -d 'The daemon\'s API socket' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and not __fish_seen_subcommand_from add import rm list show" -l json -d 'Print JSON'
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and not __fish_seen_subcommand_from add import rm list show" -s h -l help -d 'Print help'
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and not __fish_seen_subcommand_from add import rm list show" -s V -l version -d 'Print version'
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and not __fish_seen_subcommand_from add import rm list show" -f -a "add" -d 'Add a VM with its slots'
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and not __fish_seen_subcommand_from add import rm list show" -f -a "import" -d 'Make a VM, its volumes and its slots out of an appliance (OVA or OVF)'
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and not __fish_seen_subcommand_from add import rm list show" -f -a "rm" -d 'Remove a VM\'s slots; its volumes stay'
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and not __fish_seen_subcommand_from add import rm list show" -f -a "list" -d 'List all VMs'
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and not __fish_seen_subcommand_from add import rm list show" -f -a "show" -d 'Show a VM and its slots'
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from add" -l user -d 'The user that runs its QEMU and is to own the sockets' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from add" -l memory -d 'The guest\'s memory, for `qemu-args`' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from add" -l cpus -d 'The guest\'s processors, for `qemu-args`' -r
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from add" -l scsi -d 'A virtio-scsi slot with these volumes as LUN 0, 1, …; may be repeated' -r
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from add" -l blk -d 'A virtio-blk slot with this volume; may be repeated' -r
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from add" -l pvscsi -d 'A pvscsi slot with these volumes as target 0, 1, …; may be repeated' -r
@@ -80,6 +83,29 @@ complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from add" -l json -d 'Print JSON'
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help'
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from add" -s V -l version -d 'Print version'
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -l store -d 'Keep the volumes in this store; can be left out if there is one store' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -l directory -d 'Keep the volumes as files in this directory, outside of any store' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -l name -d 'The VM\'s name here; of several VMs THEIRS=NAME for each. By default the one in the package, in small letters' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -l network -d 'The network for a network of the package, or for all that are not named; may be repeated. By default the one of the same name' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -l disks -d 'What disks become whose controller is not served here' -r -f -a "pvscsi\t''
+virtio-scsi\t''
+virtio-blk\t''"
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -l nics -d 'What NICs become whose model is not served here' -r -f -a "virtio-net\t''
+vmxnet3\t''
+e1000\t''
+e1000-82545em\t''
+e1000e\t''
+vlance\t''
+flexible\t''
+am79c973\t''"
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -l mac -d 'The address of a NIC whose address the package does not give; may be repeated' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -l configuration -d 'The size of the VM, if the package has several to choose from' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -l user -d 'The user that runs its QEMU and is to own the sockets' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -l api -d 'The daemon\'s API socket' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -l dry-run -d 'Only say what would be made'
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -l json -d 'Print JSON'
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -s V -l version -d 'Print version'
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from rm" -l api -d 'The daemon\'s API socket' -r -F
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from rm" -l json -d 'Print JSON'
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from rm" -s h -l help -d 'Print help'
@@ -103,7 +129,7 @@ complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set path clear-reservations rm import export attach detach" -f -a "path" -d 'Set how good the path through a SCSI slot to its volumes is'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set path clear-reservations rm import export attach detach" -f -a "clear-reservations" -d 'Take all reservations and registrations away from a volume'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set path clear-reservations rm import export attach detach" -f -a "rm" -d 'Remove a volume; its data stays unless --delete-data is given'
-complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set path clear-reservations rm import export attach detach" -f -a "import" -d 'Replace a volume\'s bytes by a raw image'
+complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set path clear-reservations rm import export attach detach" -f -a "import" -d 'Replace a volume\'s bytes by a raw image or a VMDK'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set path clear-reservations rm import export attach detach" -f -a "export" -d 'Copy a volume\'s bytes to a raw image'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set path clear-reservations rm import export attach detach" -f -a "attach" -d 'Plug a volume into a virtio-scsi or pvscsi slot, also of a running guest'
 complete -c standpipe -n "__fish_standpipe_using_subcommand disk; and not __fish_seen_subcommand_from create list resize set path clear-reservations rm import export attach detach" -f -a "detach" -d 'Unplug a volume from a virtio-scsi or pvscsi slot, also of a running guest'
@@ -308,7 +334,7 @@ complete -c standpipe -n "__fish_standpipe_using_subcommand status" -l counters 
 complete -c standpipe -n "__fish_standpipe_using_subcommand status" -l json -d 'Print JSON'
 complete -c standpipe -n "__fish_standpipe_using_subcommand status" -s h -l help -d 'Print help'
 complete -c standpipe -n "__fish_standpipe_using_subcommand status" -s V -l version -d 'Print version'
-complete -c standpipe -n "__fish_standpipe_using_subcommand qemu-args" -l memory -d 'The guest\'s memory' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand qemu-args" -l memory -d 'The guest\'s memory; without it what the site says, or 1G' -r
 complete -c standpipe -n "__fish_standpipe_using_subcommand qemu-args" -l api -d 'The daemon\'s API socket' -r -F
 complete -c standpipe -n "__fish_standpipe_using_subcommand qemu-args" -l json -d 'Print JSON'
 complete -c standpipe -n "__fish_standpipe_using_subcommand qemu-args" -s h -l help -d 'Print help (see more with \'--help\')'

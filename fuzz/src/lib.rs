@@ -1,12 +1,13 @@
 //! Fuzz targets as plain functions: libFuzzer calls them from `fuzz_targets/`, and `smoke` calls
 //! them with mutated seeds on any compiler.
 //!
-//! Each takes bytes for what a guest, a front end or a network may send, and asserts what must hold
+//! Each takes bytes for what a guest, a front end, a network or a package's maker may send, and asserts what must hold
 //! whatever they are: no panic, nothing written outside of what was given to write, lengths that add
 //! up, blocks that lie within the volume.
 
 #![forbid(unsafe_code)]
 
+mod appliance;
 mod commands;
 mod iscsi;
 mod net;
@@ -19,6 +20,7 @@ mod switching;
 mod vfio;
 mod vhost;
 
+pub use appliance::{package, vmdk};
 pub use commands::{scsi_commands, scsi_state};
 pub use iscsi::{iscsi_login, iscsi_pdu};
 pub use net::virtio_net;
@@ -66,5 +68,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "scsi_state", body: scsi_state, seeds: commands::state_inputs },
     Target { name: "iscsi_pdu", body: iscsi_pdu, seeds: iscsi::pdu_inputs },
     Target { name: "iscsi_login", body: iscsi_login, seeds: iscsi::login_inputs },
+    Target { name: "vmdk", body: vmdk, seeds: appliance::disk_seeds },
+    Target { name: "package", body: package, seeds: appliance::package_seeds },
     Target { name: "switching", body: switching, seeds: switching::seeds },
 ];

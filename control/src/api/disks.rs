@@ -124,6 +124,12 @@ pub struct Export {
     pub path: Option<PathBuf>,
 }
 
+pub(super) fn there_is_a_volume(name: &str) -> Problem {
+    Problem::conflict(format!("there is already a volume `{name}`"))
+        .at(format!("disk.{name}"))
+        .hint("choose another name, or resize that one")
+}
+
 fn view(site: &Site, status: &Status, name: &str) -> Option<DiskView> {
     Some(DiskView {
         name: name.to_owned(),
@@ -165,9 +171,7 @@ pub(super) async fn create(
     let applied = blocking(&controller, move |c| {
         c.change(query.dry_run, |site| {
             if site.disk.contains_key(&new.name) {
-                return Err(Problem::conflict(format!("there is already a volume `{}`", new.name))
-                    .at(format!("disk.{}", new.name))
-                    .hint("choose another name, or resize that one"));
+                return Err(there_is_a_volume(&new.name));
             }
             site.disk.insert(new.name, new.volume);
             Ok(())

@@ -1,10 +1,11 @@
 //! VMs, networks and slots.
 
+use super::disks::there_is_a_volume;
 use super::error::{Body, Params, ProblemDetails, Refusal};
 use super::{Answer, DryRun, Shared, blocking};
 use crate::controller::{Applied, no_such};
 use crate::problem::Problem;
-use crate::site::{LunAddress, Model, Network, PathState, Site, Slot, SlotId, SlotLuns, Vm};
+use crate::site::{LunAddress, Model, Network, PathState, Site, Slot, SlotId, SlotLuns, Vm, Volume};
 use crate::status::{NetworkStatus, SlotStatus, Status};
 use crate::step::SlotSpec;
 use axum::Json;
@@ -43,6 +44,9 @@ pub struct NetworkView {
 pub struct NewVm {
     pub name: String,
     pub vm: Vm,
+    /// Volumes that are made with it, in the same change.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub disks: BTreeMap<String, Volume>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -134,7 +138,7 @@ pub(super) async fn get_vm(State(controller): Shared, Path(name): Path<String>) 
     Ok(Json(view.await?))
 }
 
-/// A new VM with its slots.
+/// A new VM with its slots, and volumes for them.
 #[utoipa::path(post, path = "/v1/vms", tag = "vms", params(DryRun), request_body = NewVm, responses(
     (status = 201, body = Applied),
     (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
@@ -150,6 +154,12 @@ pub(super) async fn create_vm(
                 return Err(Problem::conflict(format!("there is already a VM `{}`", new.name))
                     .at(format!("vm.{}", new.name))
                     .hint("choose another name, or remove that one first"));
+            }
+            for (name, volume) in new.disks {
+                if site.disk.contains_key(&name) {
+                    return Err(there_is_a_volume(&name));
+                }
+                site.disk.insert(name, volume);
             }
             site.vm.insert(new.name, new.vm);
             Ok(())

@@ -1,6 +1,7 @@
 //! The command line as it is typed. Help, completions and the man pages all
 //! come from these definitions.
 
+use super::import::VmImport;
 use crate::api::Threshold;
 use crate::site::{IscsiName, Kind, Listen, LunAddress, Mac, Model, PathState, Percent, Size, SlotId};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
@@ -195,6 +196,17 @@ pub enum Vm {
   standpipe vm add web1 --scsi web1-root,web1-data --nic lan,vlan=10
   standpipe vm add old1 --pvscsi old1-root --nic lan,model=vmxnet3")]
     Add(VmAdd),
+    /// Make a VM, its volumes and its slots out of an appliance (OVA or OVF)
+    ///
+    /// What another hypervisor exported: VMware's and VirtualBox's packages
+    /// with disks in VMDK or raw. The disks are written as volumes by this
+    /// command, with your rights; the VM is there when all of them are whole.
+    /// What cannot be served as it was is told, and replaced by what --disks
+    /// and --nics say.
+    #[command(after_help = "Example:
+  standpipe vm import appliance.ova --network lan --dry-run
+  standpipe vm import appliance.ova --name old1 --network \"VM Network=lan\" --disks pvscsi")]
+    Import(VmImport),
     /// Remove a VM's slots; its volumes stay
     #[command(after_help = "Example:
   standpipe vm rm web1")]
@@ -222,6 +234,12 @@ pub struct VmAdd {
     /// The user that runs its QEMU and is to own the sockets
     #[arg(long)]
     pub user: Option<String>,
+    /// The guest's memory, for `qemu-args`
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<Size>,
+    /// The guest's processors, for `qemu-args`
+    #[arg(long, value_name = "N")]
+    pub cpus: Option<u32>,
     /// A virtio-scsi slot with these volumes as LUN 0, 1, …; may be repeated
     #[arg(long, value_name = "VOLUME[,VOLUME…]")]
     pub scsi: Vec<String>,
@@ -297,14 +315,15 @@ pub enum Disk {
         #[arg(long)]
         delete_data: bool,
     },
-    /// Replace a volume's bytes by a raw image
+    /// Replace a volume's bytes by a raw image or a VMDK
     #[command(after_help = "Example:
   standpipe disk import web1-root debian.raw
+  standpipe disk import web1-root disk.vmdk
   qemu-img convert -O raw image.qcow2 /dev/stdout | standpipe disk import web1-root -")]
     Import {
         #[arg(value_name = "VOLUME")]
         name: String,
-        /// A raw image; - for standard input
+        /// A raw image or a VMDK; - for standard input, which has to be raw
         #[arg(value_name = "FILE")]
         file: PathBuf,
         /// Let the daemon read the file: quicker for sparse images
@@ -640,9 +659,9 @@ pub struct Status {
 pub struct QemuArgs {
     #[arg(value_name = "VM")]
     pub name: String,
-    /// The guest's memory
-    #[arg(long, value_name = "SIZE", default_value = "1G")]
-    pub memory: Size,
+    /// The guest's memory; without it what the site says, or 1G
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<Size>,
 }
 
 #[derive(Debug, Args)]

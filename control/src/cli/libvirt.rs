@@ -47,6 +47,7 @@ pub fn xml(site: &Site, vm: &str) -> Result<String, Problem> {
     let mut devices = String::new();
     let mut arguments = Vec::new();
     let mut disks = 0;
+    let declared = site.vm.get(vm);
     for spec in specs(site, vm)? {
         let queues = spec.queues;
         let boot_index = site.slot(&spec.id).and_then(|slot| slot.boot_index);
@@ -84,9 +85,16 @@ pub fn xml(site: &Site, vm: &str) -> Result<String, Problem> {
             }
         }
     }
+    let mut size = String::new();
+    if let Some(memory) = declared.and_then(|vm| vm.memory) {
+        let _ = writeln!(size, "  <memory unit='b'>{}</memory>", memory.0);
+    }
+    if let Some(cpus) = declared.and_then(|vm| vm.cpus) {
+        let _ = writeln!(size, "  <vcpu>{cpus}</vcpu>");
+    }
     let mut text = format!(
         "<!-- Merge this into the domain of {vm}; keep what else is in each element. -->\n\
-         <domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>\n\
+         <domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>\n{size}\
          \x20 <memoryBacking>\n\
          \x20   <source type='memfd'/>\n\
          \x20   <access mode='shared'/>\n\

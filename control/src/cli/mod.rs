@@ -4,8 +4,10 @@
 mod args;
 mod documents;
 mod exports;
+mod import;
 mod libvirt;
 mod objects;
+mod progress;
 mod qemu;
 mod show;
 mod status;

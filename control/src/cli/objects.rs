@@ -1,6 +1,7 @@
 //! `standpipe vm`, `disk`, `network` and `nic`.
 
 use super::args::{Disk, DiskCreate, Network, NetworkAdd, Nic, NicText, Vm, VmAdd};
+use super::progress::Progress;
 use super::show::{human, join, reservation_text, table, users};
 use super::{Failure, Outcome, Screen};
 use crate::api::{
@@ -8,23 +9,24 @@ use crate::api::{
 };
 use crate::client::{Client, segment};
 use crate::controller::Applied;
+use crate::import::image::vmdk_beside;
 use crate::problem::Problem;
 use crate::site::{self, LunAddress, Model, PathState, Site, Slot, SlotId, SlotLuns, Volume};
 use crate::step::{Device, Tagging};
 use crate::transfer::{Target, Transferred};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 pub(super) fn vm(client: &Client, command: Vm, screen: &mut Screen<'_>) -> Outcome {
     match command {
         Vm::Add(args) => {
-            let new = NewVm { name: args.name.clone(), vm: new_vm(&args)? };
+            let new = NewVm { name: args.name.clone(), vm: new_vm(&args)?, disks: BTreeMap::new() };
             let applied: Applied = client.post("/v1/vms", &new)?;
             screen.applied(&applied)
         }
+        Vm::Import(args) => super::import::import(client, &args, screen),
         Vm::Rm { name } => {
             let applied: Applied = client.delete(&format!("/v1/vms/{}", segment(&name)))?;
             screen.applied(&applied)
@@ -49,7 +51,8 @@ pub(super) fn vm(client: &Client, command: Vm, screen: &mut Screen<'_>) -> Outco
 }
 
 fn new_vm(args: &VmAdd) -> Result<site::Vm, Problem> {
-    let mut vm = site::Vm { user: args.user.clone(), ..site::Vm::default() };
+    let mut vm =
+        site::Vm { user: args.user.clone(), memory: args.memory, cpus: args.cpus, ..site::Vm::default() };
     let mut add = |name: String, mut slot: Slot| {
         // Models without a choice have what their specification says.
         if slot.model.queues_max() > 1 {
@@ -273,41 +276,6 @@ fn data(moved: &Transferred) -> String {
     format!("{} of data, the rest holes", human(moved.data))
 }
 
-/// A line on the terminal that is written over.
-struct Progress {
-    what: &'static str,
-    shown: Option<Instant>,
-    visible: bool,
-}
-
-impl Progress {
-    fn new(what: &'static str) -> Self {
-        Self { what, shown: None, visible: std::io::stderr().is_terminal() }
-    }
-
-    fn at(&mut self, done: u64, of: Option<u64>) {
-        let recent = |shown: &Instant| shown.elapsed() < Duration::from_millis(200);
-        if !self.visible || self.shown.as_ref().is_some_and(recent) {
-            return;
-        }
-        self.shown = Some(Instant::now());
-        let of = match of.filter(|of| *of > 0) {
-            Some(of) => format!(" of {} ({} %)", human(of), u128::from(done) * 100 / u128::from(of)),
-            None => String::new(),
-        };
-        // A terminal that cannot be written to is no reason to stop.
-        let _ = write!(std::io::stderr(), "\r\x1b[K{} {}{of}", self.what, human(done));
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.shown.is_some() {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
-    }
-}
-
 fn import(client: &Client, name: &str, file: &Path, on_server: bool) -> Result<Transferred, Problem> {
     let dash = file == Path::new("-");
     if on_server {
@@ -316,15 +284,24 @@ fn import(client: &Client, name: &str, file: &Path, on_server: bool) -> Result<T
                 Problem::invalid("the daemon cannot read your standard input").hint("leave --on-server out")
             );
         }
+        if vmdk_beside(file)?.is_some() {
+            return Err(Problem::invalid("the daemon reads raw images only, and this is a VMDK")
+                .at(file.display().to_string())
+                .hint("leave --on-server out"));
+        }
         let path = absolute(file.to_path_buf())?;
         let url = format!("/v1/disks/{}/import", segment(name));
         return client.post(&url, &Import { path });
     }
     // Refused now, before a byte is sent, where it will be refused anyway.
     let disk: DiskView = client.get(&format!("/v1/disks/{}", segment(name)))?;
+    let vmdk = if dash { None } else { vmdk_beside(file)? };
     let mut progress = Progress::new("importing");
     let (image, length): (Box<dyn Read + Send>, Option<u64>) = if dash {
         (Box::new(std::io::stdin()), None)
+    } else if let Some(vmdk) = vmdk {
+        let length = vmdk.length();
+        (Box::new(vmdk), Some(length))
     } else {
         let problem = |error: std::io::Error| {
             Problem::invalid(format!("cannot read the image: {error}"))

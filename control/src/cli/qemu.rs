@@ -82,14 +82,23 @@ pub(super) fn specs(site: &Site, vm: &str) -> Result<Vec<SlotSpec>, Problem> {
     Ok(specs.filter_map(|slot| site.slot_spec(&SlotId::new(vm, slot))).collect())
 }
 
-/// The arguments, each option followed by its value.
-pub fn arguments(site: &Site, vm: &str, memory: Size) -> Result<Vec<String>, Problem> {
+/// What a guest has about which nothing is said.
+const MEMORY_USUAL: Size = Size(1 << 30);
+
+/// The arguments, each option followed by its value. `memory` is asked for in place of the site's.
+pub fn arguments(site: &Site, vm: &str, memory: Option<Size>) -> Result<Vec<String>, Problem> {
+    let specs = specs(site, vm)?;
+    let declared = site.vm.get(vm);
+    let memory = memory.or(declared.and_then(|vm| vm.memory)).unwrap_or(MEMORY_USUAL);
     let mut list = Vec::new();
     let mut option = |name: &str, value: String| list.extend([format!("-{name}"), value]);
     option("object", format!("memory-backend-memfd,id=mem,size={},share=on", memory.0));
     option("machine", "memory-backend=mem".to_owned());
     option("m", megabytes(memory));
-    for spec in specs(site, vm)? {
+    if let Some(cpus) = declared.and_then(|vm| vm.cpus) {
+        option("smp", cpus.to_string());
+    }
+    for spec in specs {
         let slot = &spec.id.slot;
         let queues = spec.queues;
         let boot_index = site.slot(&spec.id).and_then(|slot| slot.boot_index);

@@ -409,6 +409,16 @@ impl Checker<'_> {
                     "name the user that runs the VM's QEMU, or leave `user` out",
                 );
             }
+            if vm.memory.is_some_and(|memory| memory.0 == 0 || !memory.0.is_multiple_of(4096)) {
+                self.add(
+                    keys!["vm", name, "memory"],
+                    "a guest's memory is a whole number of pages of 4096 bytes",
+                    "write a size such as \"4GiB\"",
+                );
+            }
+            if vm.cpus == Some(0) {
+                self.add(keys!["vm", name, "cpus"], "a guest has at least one CPU", "write 1 or more");
+            }
             for (slot_name, slot) in &vm.slots {
                 let id = SlotId::new(name, slot_name);
                 let here = keys!["vm", name, slot_name];

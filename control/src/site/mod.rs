@@ -269,12 +269,18 @@ fn default_queues() -> u16 {
     1
 }
 
-/// A virtual machine: an owner for its sockets, and slots named `diskN` and `nicN`.
+/// A virtual machine: an owner for its sockets, its size for who starts it, and slots named `diskN` and `nicN`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, ToSchema)]
 pub struct Vm {
     /// The user that owns the slots' sockets; by default the daemon's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// The guest's memory. Only `standpipe qemu-args` and `libvirt-xml` use it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Size>,
+    /// The guest's processors. Only `standpipe qemu-args` and `libvirt-xml` use it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
     #[serde(flatten)]
     pub slots: BTreeMap<String, Slot>,
 }
@@ -353,6 +359,8 @@ impl Slot {
 /// reported at the key.
 enum VmKey {
     User,
+    Memory,
+    Cpus,
     Slot(String),
 }
 
@@ -361,8 +369,10 @@ impl<'de> Deserialize<'de> for VmKey {
         let key = String::deserialize(deserializer)?;
         match key.as_str() {
             "user" => Ok(VmKey::User),
+            "memory" => Ok(VmKey::Memory),
+            "cpus" => Ok(VmKey::Cpus),
             slot if is_slot_name(slot) => Ok(VmKey::Slot(key)),
-            _ => Err(de::Error::unknown_field(&key, &["user", "disk0", "nic0"])),
+            _ => Err(de::Error::unknown_field(&key, &["user", "memory", "cpus", "disk0", "nic0"])),
         }
     }
 }
@@ -374,13 +384,15 @@ impl<'de> Deserialize<'de> for Vm {
         impl<'de> Visitor<'de> for VmVisitor {
             type Value = Vm;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a table with `user` and slots named diskN and nicN")
+                f.write_str("a table with `user`, `memory`, `cpus` and slots named diskN and nicN")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vm, A::Error> {
                 let mut vm = Vm::default();
                 while let Some(key) = map.next_key::<VmKey>()? {
                     match key {
                         VmKey::User => vm.user = Some(map.next_value()?),
+                        VmKey::Memory => vm.memory = Some(map.next_value()?),
+                        VmKey::Cpus => vm.cpus = Some(map.next_value()?),
                         VmKey::Slot(name) => {
                             let slot = map.next_value()?;
                             if vm.slots.insert(name.clone(), slot).is_some() {

@@ -73,7 +73,7 @@ fn every_mistake_is_explained() {
             "[vm.web1.disc1]",
             "error: unknown key `disc1`
   where: site.toml:25:10
-  hint: did you mean `disk0`? (known keys are user, disk0, nic0)",
+  hint: did you mean `disk0`? (known keys are user, memory, cpus, disk0, nic0)",
         ),
         (
             "model = \"virtio-blk\"",

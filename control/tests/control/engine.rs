@@ -76,6 +76,8 @@ pub struct FakeEngine {
     pub connected: Mutex<BTreeSet<SlotId>>,
     /// Fail when so many more steps have been performed.
     pub fail_after: Mutex<Option<usize>>,
+    /// And then no more.
+    pub fail_once: Mutex<bool>,
     pub pid: Mutex<u32>,
     /// Whether volumes have files.
     pub files: bool,
@@ -380,6 +382,9 @@ impl Engine for FakeEngine {
         let mut fail_after = self.fail_after.lock().unwrap();
         if let Some(left) = fail_after.as_mut() {
             if *left == 0 {
+                if *self.fail_once.lock().unwrap() {
+                    *fail_after = None;
+                }
                 return Err(Problem::failed("the disk is on fire").hint("call the fire brigade"));
             }
             *left -= 1;

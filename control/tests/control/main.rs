@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod documents;
 mod engine;
+mod import;
 mod luns;
 mod plan;
 mod secrets;

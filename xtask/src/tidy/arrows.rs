@@ -20,7 +20,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("backend/disk_block_device", &["guest/memory", "host", "backend/"]),
     ("backend/uplink_", &["guest/memory", "host"]),
     ("backend/", &["guest/memory", "backend/"]),
-    ("control", &[]),
+    ("appliance", &[]),
+    ("control", &["appliance"]),
     ("server", &["host", "guest/", "frontend/", "service/", "schedule", "backend/", "control"]),
     // Of the host only its stable states, on a folder whose power can be cut.
     ("sim", &["guest/", "frontend/", "service/", "schedule", "backend/", "bench", "host"]),

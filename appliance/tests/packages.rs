@@ -1,0 +1,116 @@
+//! Descriptions in the forms in which VMware's ovftool and VirtualBox write them, and one of OVF 2.
+
+use standpipe_appliance::ovf::{self, Bus, Envelope, Firmware, Medium};
+
+const ESXI: &str = include_str!("packages/esxi.ovf");
+const VIRTUALBOX: &str = include_str!("packages/virtualbox.ovf");
+const PAIR: &str = include_str!("packages/pair.ovf");
+
+fn disks(envelope: &Envelope, machine: usize, controller: usize) -> Vec<(Option<u32>, Medium)> {
+    let controller = &envelope.machines[machine].controllers[controller];
+    controller.drives.iter().map(|drive| (drive.address, drive.medium.clone())).collect()
+}
+
+#[test]
+fn vmware() {
+    let envelope = ovf::parse(ESXI, None).unwrap();
+    assert_eq!(envelope.files["file1"].href, "old app-disk1.vmdk");
+    assert_eq!(envelope.disks["vmdisk1"].capacity, Some(8 << 20));
+    assert_eq!(envelope.disks["vmdisk2"].capacity, Some(2 << 30));
+    assert_eq!(envelope.disks["vmdisk2"].file, None);
+    let [machine] = envelope.machines.as_slice() else { panic!("{:?}", envelope.machines) };
+    assert_eq!(machine.name.as_deref(), Some("Old App"));
+    assert_eq!(machine.system.as_deref(), Some("Debian GNU/Linux 10 (64-bit)"));
+    assert_eq!((machine.cpus, machine.memory), (Some(2), Some(4 << 30)));
+    assert_eq!(machine.firmware, Firmware::Bios);
+    let buses: Vec<&Bus> = machine.controllers.iter().map(|controller| &controller.bus).collect();
+    assert_eq!(buses, [&Bus::Pvscsi, &Bus::Ide]);
+    let disk = |id: &str| Medium::Disk(id.into());
+    assert_eq!(disks(&envelope, 0, 0), [(Some(0), disk("vmdisk1")), (Some(1), disk("vmdisk2"))]);
+    assert_eq!(disks(&envelope, 0, 1), [(Some(0), Medium::Cd(Some("file2".into())))]);
+    let nics: Vec<(&str, Option<&str>)> =
+        machine.nics.iter().map(|nic| (nic.adapters[0].as_str(), nic.mac.as_deref())).collect();
+    assert_eq!(nics, [("VmxNet3", None), ("E1000", Some("00:50:56:9a:00:17"))]);
+    assert_eq!(machine.left_out, ["Floppy 1 (vmware.floppy.remotedevice) (floppy drive)"]);
+}
+
+#[test]
+fn virtualbox() {
+    let envelope = ovf::parse(VIRTUALBOX, None).unwrap();
+    let [machine] = envelope.machines.as_slice() else { panic!("{:?}", envelope.machines) };
+    assert_eq!((machine.cpus, machine.memory), (Some(1), Some(1 << 30)));
+    assert_eq!(machine.hypervisor.as_deref(), Some("virtualbox-2.2"));
+    assert_eq!(machine.firmware, Firmware::Efi);
+    let buses: Vec<&Bus> = machine.controllers.iter().map(|controller| &controller.bus).collect();
+    assert_eq!(buses, [&Bus::Ide, &Bus::Sata]);
+    assert_eq!(disks(&envelope, 0, 0), [(Some(0), Medium::Cd(None))]);
+    assert_eq!(disks(&envelope, 0, 1), [(Some(0), Medium::Disk("vmdisk1".into()))]);
+    assert_eq!(machine.nics[0].mac.as_deref(), Some("080027C0FFEE"));
+    assert_eq!(machine.left_out, ["usb", "sound (ensoniq1371)"]);
+}
+
+#[test]
+fn two_machines_in_two_sizes() {
+    let large = ovf::parse(PAIR, None).unwrap();
+    assert_eq!(large.configuration.as_deref(), Some("large"));
+    let [web, db] = large.machines.as_slice() else { panic!("{:?}", large.machines) };
+    assert_eq!((web.cpus, web.memory), (Some(8), Some(16 << 30)));
+    assert_eq!(web.controllers[0].bus, Bus::Pvscsi, "what can be served comes first");
+    assert_eq!(disks(&large, 0, 0), [(Some(2), Medium::Disk("d1".into()))]);
+    assert_eq!(web.nics[0].adapters, ["PCNet32", "E1000"]);
+    assert_eq!(web.boot, ["5", "4"]);
+    assert!(web.left_out[0].starts_with("1 properties"), "{:?}", web.left_out);
+    assert_eq!(db.controllers[0].bus, Bus::Nvme);
+    assert_eq!((db.firmware, db.secure_boot), (Firmware::Efi, true));
+    assert_eq!((large.files["f1"].chunk, large.files["f2"].gzip), (Some(1536), true));
+    assert_eq!((large.disks["d1"].capacity, large.disks["d3"].capacity), (Some(4096), None));
+
+    let small = ovf::parse(PAIR, Some("small")).unwrap();
+    assert_eq!((small.machines[0].cpus, small.machines[0].memory), (Some(1), Some(2 << 30)));
+    let fault = ovf::parse(PAIR, Some("huge")).unwrap_err();
+    assert_eq!(fault.to_string(), "the package has no configuration `huge` (it has small, large)");
+}
+
+#[test]
+fn what_is_wrong_is_told() {
+    let fault = |from: &str, to: &str| {
+        assert!(ESXI.contains(from), "{from}");
+        ovf::parse(&ESXI.replace(from, to), None).unwrap_err().to_string()
+    };
+    for (from, to, said) in [
+        ("<Envelope", "<!DOCTYPE a [<!ENTITY b \"c\">]><Envelope", "not XML that can be read: XML with DTD"),
+        ("/ovf/envelope/1", "/ovf/envelope/9", "is no OVF 1 or 2"),
+        ("<VirtualSystem ovf:id=\"Old App\">", "<VirtualSystem ovf:id=\"Old App\"><Name>", "not XML"),
+        ("ovf:/disk/vmdisk2", "ovf:/disk/vmdisk3", "there is no disk `vmdisk3`"),
+        ("ovf:/file/file2", "ovf:/file/file9", "there is no file `file9`"),
+        (
+            "<rasd:Parent>3</rasd:Parent>",
+            "<rasd:Parent>33</rasd:Parent>",
+            "a controller that is not there (Parent 33)",
+        ),
+        ("ovf:diskId=\"vmdisk2\"", "ovf:diskId=\"vmdisk1\"", "two disks have the id `vmdisk1`"),
+        ("ovf:capacity=\"8\"", "ovf:capacity=\"8\" ovf:parentRef=\"vmdisk2\"", "a difference to another"),
+        ("ovf:capacity=\"8\"", "ovf:capacity=\"18446744073709551615\"", "has a capacity of"),
+        ("2^30", "2^99", "has a capacity of"),
+        (
+            "ovf:href=\"old app-disk1.vmdk\"",
+            "ovf:compression=\"bzip2\" ovf:href=\"a\"",
+            "compressed by `bzip2`",
+        ),
+        ("<rasd:VirtualQuantity>2<", "<rasd:VirtualQuantity>0<", "so many CPUs"),
+        ("<rasd:InstanceID>12<", "<rasd:InstanceID>9<", "two devices have the instance 9"),
+    ] {
+        let found = fault(from, to);
+        assert!(found.contains(said), "{found}");
+    }
+}
+
+/// A tree of elements as deep as the file is long.
+#[test]
+fn depth_does_no_harm() {
+    let deep = 200_000;
+    let text = format!("{}{}", "<a>".repeat(deep), "</a>".repeat(deep));
+    assert!(ovf::parse(&text, None).unwrap_err().what.contains("no OVF 1 or 2"));
+    let open = "<a>".repeat(deep);
+    assert!(ovf::parse(&open, None).is_err());
+}
