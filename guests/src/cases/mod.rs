@@ -4,6 +4,7 @@
 mod cdrom;
 mod disk;
 mod emulated;
+mod import;
 mod initiator;
 mod life;
 mod multi;
@@ -190,6 +191,11 @@ pub const ASKED: &[Case] = &[
         "pvscsi-boot",
         "a guest's firmware boots from a CD behind PVSCSI, which is its root",
         cdrom::boot_pvscsi,
+    ),
+    own(
+        "import",
+        "an OVA with disks by qemu-img is imported, and its guest boots by SeaBIOS from PVSCSI, unchanged",
+        import::import,
     ),
     own(
         "emulated-hotplug",
