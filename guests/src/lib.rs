@@ -7,6 +7,7 @@
 //! - [`World`] is a site description with its server and guests. It can also be built from QEMU's
 //!   own devices: a test that fails there is wrong itself.
 //! - [`cases`] are the tests, [`torture`] the crash test, [`demo`] what `script/demo` shows.
+//! - [`speed`] measures emulated models beside QEMU's own in the same guest.
 //! - [`conformance`] needs no guest: libiscsi's suite on our iSCSI target.
 //!
 //! Everything here needs root: QEMU runs in a Debian tree, by chroot in a mount namespace.
@@ -27,6 +28,7 @@ pub mod place;
 mod qmp;
 pub mod server;
 pub mod site;
+pub mod speed;
 pub mod steps;
 pub mod torture;
 pub mod uplink;

@@ -4,8 +4,9 @@
 
 use standpipe_guests::cases::{self, Case};
 use standpipe_guests::site::DiskModel;
+use standpipe_guests::speed::{Plan, speed};
 use standpipe_guests::torture::{Model, torture};
-use standpipe_guests::{Against, Bench, Failure, Image, Result, World, accel, conformance, demo};
+use standpipe_guests::{Against, Bench, During, Failure, Image, Result, World, accel, conformance, demo};
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -21,6 +22,8 @@ const USAGE: &str = "usage:
   standpipe-guests run [--against qemu] COMMAND  boot a guest with two disks and a NIC, run a shell command in it
   standpipe-guests torture --model MODEL|all|emulated --kills N
                                                  kill the worker under verified load; all are the virtio models
+  standpipe-guests speed [--rounds N] [--secs S] [--model TEXT]
+                                                 emulated models beside QEMU's own in the same guest
   standpipe-guests iscsi-suite [--long] [SUITE...]
                                                  libiscsi's conformance suite on our iSCSI target, without a guest
       --long              all of it on disks of 512e and 4Kn, too
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         ["iscsi-suite", rest @ ..] => conformance::conformance(rest),
         ["demo"] => demo::demo().map(|()| true),
         ["torture", rest @ ..] => torture_command(rest),
+        ["speed", rest @ ..] => speed_command(rest),
         _ => Err(Failure::new(USAGE)),
     };
     match done {
@@ -156,6 +160,22 @@ fn run(command: &str, against: Against) -> Result<bool> {
     print!("{}", output.stdout);
     guest.shutdown()?;
     Ok(output.status == 0)
+}
+
+fn speed_command(words: &[&str]) -> Result<bool> {
+    let mut plan = Plan { rounds: 3, seconds: 5, models: String::new() };
+    for pair in words.chunks(2) {
+        let [name, value] = pair else { return Err(Failure::new(USAGE)) };
+        let number = || value.parse::<u32>().ok().filter(|number| *number > 0);
+        match *name {
+            "--rounds" => plan.rounds = number().during("--rounds takes a number above 0")?,
+            "--secs" => plan.seconds = number().during("--secs takes a number above 0")?,
+            "--model" => plan.models = value.to_string(),
+            _ => return Err(Failure::new(USAGE)),
+        }
+    }
+    speed(&prepare(Against::Standpipe, false)?, &plan)?;
+    Ok(true)
 }
 
 fn torture_command(words: &[&str]) -> Result<bool> {

@@ -63,6 +63,11 @@ impl HostSide {
         ip(&["link", "set", &self.tap, "up"]).map(drop)
     }
 
+    /// Frames for this address go to this MAC, without being asked for.
+    pub fn neighbour(&self, address: &str, mac: &str) -> Result<()> {
+        ip(&["neigh", "replace", address, "lladdr", mac, "dev", &self.tap, "nud", "permanent"]).map(drop)
+    }
+
     /// Pings from the host.
     pub fn ping(&self, address: &str) -> Result<()> {
         let output = in_tree("ping")

@@ -274,7 +274,7 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    fn new(ram: &mut Ram, options: &DiskOptions) -> Result<Slots> {
+    pub(super) fn new(ram: &mut Ram, options: &DiskOptions) -> Result<Slots> {
         let mut slots = Slots {
             headers: Vec::new(),
             data: Vec::new(),
@@ -301,6 +301,62 @@ impl Slots {
             self.chain.push(Buffer { address: base + at as u64, length, device_writes });
             at += length;
         }
+    }
+}
+
+/// A queue of requests, whatever the device is.
+pub trait Requests {
+    /// A slot's data buffer. Not while the slot is in flight.
+    fn data(&self, slot: u16) -> &Area;
+    /// Makes the slot's request available. False when the ring has no room.
+    fn submit(&mut self, slot: u16, request: Request) -> bool;
+    fn complete(&mut self) -> Result<Option<Completion>>;
+    /// Shows the device what was made available, and notifies it if it wants that.
+    fn publish(&mut self) -> Result<()>;
+    /// True when something has ended already.
+    fn set_interrupts(&mut self, wanted: bool) -> Result<bool>;
+    /// Sleeps until something may have ended; false when the time was over.
+    fn wait(&mut self, timeout: Duration) -> Result<bool>;
+    /// Notifications sent to the device, and sleeps taken.
+    fn counts(&self) -> (u64, u64);
+}
+
+impl Requests for DiskQueue {
+    #[inline]
+    fn data(&self, slot: u16) -> &Area {
+        DiskQueue::data(self, slot)
+    }
+
+    #[inline]
+    fn submit(&mut self, slot: u16, request: Request) -> bool {
+        DiskQueue::submit(self, slot, request)
+    }
+
+    #[inline]
+    fn complete(&mut self) -> Result<Option<Completion>> {
+        DiskQueue::complete(self)
+    }
+
+    #[inline]
+    fn publish(&mut self) -> Result<()> {
+        self.ring().publish();
+        Ok(())
+    }
+
+    fn set_interrupts(&mut self, wanted: bool) -> Result<bool> {
+        Ok(self.ring().set_interrupts(wanted)?)
+    }
+
+    fn wait(&mut self, timeout: Duration) -> Result<bool> {
+        self.ring().wait(timeout)
+    }
+
+    fn counts(&self) -> (u64, u64) {
+        let ring = match self {
+            DiskQueue::Blk(queue) => &queue.ring,
+            DiskQueue::Scsi(queue) => &queue.ring,
+        };
+        (ring.kicks, ring.sleeps)
     }
 }
 

@@ -10,6 +10,8 @@ pub enum Error {
     System { doing: &'static str, source: io::Error },
     /// The back end broke the vhost-user protocol, or refused a request.
     Protocol(String),
+    /// An emulated adapter, or the vfio-user server behind it, did what none does.
+    Device(String),
     /// The device broke the ring's rules.
     Ring(Violation),
     /// What was asked for cannot be done with this device or this much memory.
@@ -58,6 +60,7 @@ impl fmt::Display for Error {
         match self {
             Error::System { doing, source } => write!(f, "{doing}: {source}"),
             Error::Protocol(what) => write!(f, "vhost-user: {what}"),
+            Error::Device(what) => write!(f, "vfio-user: {what}"),
             Error::Ring(violation) => write!(f, "virtqueue: {violation}"),
             Error::Unsupported(what) => write!(f, "{what}"),
             Error::Stalled(what) => write!(f, "stalled: {what}"),

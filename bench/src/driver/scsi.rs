@@ -131,40 +131,7 @@ impl ScsiQueue {
 
     #[inline]
     pub fn submit(&mut self, slot: u16, request: Request) -> bool {
-        let block = request.sector * SECTOR_BYTES / self.block_bytes as u64;
-        let blocks = request.bytes / self.block_bytes;
-        let mut cdb = [0; 16];
-        let (code, length, out) = match request.operation {
-            Operation::Read => (0x88, blocks, 0),
-            Operation::Write => (0x8a, blocks, request.bytes),
-            Operation::Flush => (0x91, 0, 0),
-            Operation::WriteZeroes => (0x93, blocks, self.block_bytes),
-            Operation::Discard => (0x42, 0, UNMAP_LIST_BYTES),
-        };
-        cdb[0] = code;
-        match request.operation {
-            Operation::Discard => {
-                cdb[7..9].copy_from_slice(&(UNMAP_LIST_BYTES as u16).to_be_bytes());
-                let mut list = [0; UNMAP_LIST_BYTES as usize];
-                list[1] = UNMAP_LIST_BYTES as u8 - 2;
-                list[3] = UNMAP_LIST_BYTES as u8 - 8;
-                list[8..16].copy_from_slice(&block.to_be_bytes());
-                list[16..20].copy_from_slice(&blocks.to_be_bytes());
-                self.slots.data[slot as usize].write_bytes(0, &list);
-            }
-            _ => {
-                cdb[2..10].copy_from_slice(&block.to_be_bytes());
-                cdb[10..14].copy_from_slice(&length.to_be_bytes());
-            }
-        }
-        if request.operation == Operation::WriteZeroes {
-            // WRITE SAME(16) with UNMAP: deallocated blocks must read as the zeroes that we give.
-            cdb[1] = 0x08;
-            let data = &self.slots.data[slot as usize];
-            for at in (0..self.block_bytes as usize).step_by(8) {
-                data.store_u64(at, 0);
-            }
-        }
+        let (cdb, out) = cdb_of(request, self.block_bytes, &self.slots.data[slot as usize]);
         self.slots.requests[slot as usize] = request;
         let data_in = if request.operation == Operation::Read { request.bytes } else { 0 };
         self.submit_cdb(slot, &cdb, out, data_in)
@@ -265,47 +232,89 @@ impl ScsiQueue {
         })
     }
 
-    /// READ CAPACITY(16), past the unit attentions that a new nexus is met with.
     pub(super) fn read_facts(&mut self) -> Result<Facts> {
-        const ATTENTIONS_MAX: usize = 8;
-        let mut cdb = [0; 16];
-        (cdb[0], cdb[1], cdb[13]) = (0x9e, 0x10, 32);
-        for _ in 0..ATTENTIONS_MAX {
-            let answer = self.command(&cdb, &[], 32)?;
-            if answer.response != 0 {
-                return Err(Error::Unsupported(format!(
-                    "no disk here: virtio-scsi response {}",
-                    answer.response
-                )));
-            }
-            if answer.status == 0 {
-                let Some((&last, rest)) = answer.data.split_first_chunk::<8>() else {
-                    return Err(Error::Protocol("READ CAPACITY(16) returned too little".into()));
-                };
-                let Some((&block, rest)) = rest.split_first_chunk::<4>() else {
-                    return Err(Error::Protocol("READ CAPACITY(16) returned too little".into()));
-                };
-                let block_bytes = u32::from_be_bytes(block);
-                if block_bytes < SECTOR_BYTES as u32 || !block_bytes.is_power_of_two() {
-                    return Err(Error::Protocol(format!("a block of {block_bytes} bytes")));
-                }
-                let thin = rest.get(2).is_some_and(|byte| byte & 0x80 != 0);
-                let bytes = u64::from_be_bytes(last).saturating_add(1).saturating_mul(block_bytes as u64);
-                return Ok(Facts {
-                    bytes,
-                    block_bytes,
-                    read_only: false,
-                    flush: true,
-                    discard: thin,
-                    write_zeroes: true,
-                });
-            }
-            if answer.sense.key != 6 {
-                return Err(Error::Unsupported(format!("READ CAPACITY(16) failed: {:x?}", answer.sense)));
-            }
-        }
-        Err(Error::Unsupported(format!("more than {ATTENTIONS_MAX} unit attentions in a row")))
+        facts_by(|cdb, bytes| self.command(cdb, &[], bytes))
     }
+}
+
+/// The CDB of a request, and how many bytes of the slot's data go with it to the device. Lists and
+/// zeroes that the command needs are laid there.
+#[inline]
+pub(super) fn cdb_of(request: Request, block_bytes: u32, data: &Area) -> ([u8; 16], u32) {
+    let block = request.sector * SECTOR_BYTES / block_bytes as u64;
+    let blocks = request.bytes / block_bytes;
+    let mut cdb = [0; 16];
+    let (code, length, out) = match request.operation {
+        Operation::Read => (0x88, blocks, 0),
+        Operation::Write => (0x8a, blocks, request.bytes),
+        Operation::Flush => (0x91, 0, 0),
+        Operation::WriteZeroes => (0x93, blocks, block_bytes),
+        Operation::Discard => (0x42, 0, UNMAP_LIST_BYTES),
+    };
+    cdb[0] = code;
+    match request.operation {
+        Operation::Discard => {
+            cdb[7..9].copy_from_slice(&(UNMAP_LIST_BYTES as u16).to_be_bytes());
+            let mut list = [0; UNMAP_LIST_BYTES as usize];
+            list[1] = UNMAP_LIST_BYTES as u8 - 2;
+            list[3] = UNMAP_LIST_BYTES as u8 - 8;
+            list[8..16].copy_from_slice(&block.to_be_bytes());
+            list[16..20].copy_from_slice(&blocks.to_be_bytes());
+            data.write_bytes(0, &list);
+        }
+        _ => {
+            cdb[2..10].copy_from_slice(&block.to_be_bytes());
+            cdb[10..14].copy_from_slice(&length.to_be_bytes());
+        }
+    }
+    if request.operation == Operation::WriteZeroes {
+        // WRITE SAME(16) with UNMAP: deallocated blocks must read as the zeroes that we give.
+        cdb[1] = 0x08;
+        for at in (0..block_bytes as usize).step_by(8) {
+            data.store_u64(at, 0);
+        }
+    }
+    (cdb, out)
+}
+
+/// READ CAPACITY(16), past the unit attentions that a new nexus is met with. `command` runs a CDB
+/// that reads so many bytes.
+pub(super) fn facts_by(mut command: impl FnMut(&[u8], u32) -> Result<Answer>) -> Result<Facts> {
+    const ATTENTIONS_MAX: usize = 8;
+    let mut cdb = [0; 16];
+    (cdb[0], cdb[1], cdb[13]) = (0x9e, 0x10, 32);
+    for _ in 0..ATTENTIONS_MAX {
+        let answer = command(&cdb, 32)?;
+        if answer.response != 0 {
+            return Err(Error::Unsupported(format!("no disk here: response {}", answer.response)));
+        }
+        if answer.status == 0 {
+            let Some((&last, rest)) = answer.data.split_first_chunk::<8>() else {
+                return Err(Error::Protocol("READ CAPACITY(16) returned too little".into()));
+            };
+            let Some((&block, rest)) = rest.split_first_chunk::<4>() else {
+                return Err(Error::Protocol("READ CAPACITY(16) returned too little".into()));
+            };
+            let block_bytes = u32::from_be_bytes(block);
+            if block_bytes < SECTOR_BYTES as u32 || !block_bytes.is_power_of_two() {
+                return Err(Error::Protocol(format!("a block of {block_bytes} bytes")));
+            }
+            let thin = rest.get(2).is_some_and(|byte| byte & 0x80 != 0);
+            let bytes = u64::from_be_bytes(last).saturating_add(1).saturating_mul(block_bytes as u64);
+            return Ok(Facts {
+                bytes,
+                block_bytes,
+                read_only: false,
+                flush: true,
+                discard: thin,
+                write_zeroes: true,
+            });
+        }
+        if answer.sense.key != 6 {
+            return Err(Error::Unsupported(format!("READ CAPACITY(16) failed: {:x?}", answer.sense)));
+        }
+    }
+    Err(Error::Unsupported(format!("more than {ATTENTIONS_MAX} unit attentions in a row")))
 }
 
 /// Buffers kept on the event queue; Linux keeps eight too.

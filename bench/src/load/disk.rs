@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::latency::Latencies;
 use super::pattern;
 use super::random::Random;
-use crate::driver::disk::{Completion, Disk, DiskQueue, Facts, Operation, Outcome, Request, SECTOR_BYTES};
+use crate::driver::disk::{Completion, Disk, Facts, Operation, Outcome, Request, Requests, SECTOR_BYTES};
 use crate::driver::error::{Error, Result};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,10 +78,19 @@ const ZERO: u32 = 1;
 
 /// Runs the load on every queue of the disk at once. `progress` counts completions while it runs.
 pub fn run(disk: &mut Disk, load: &DiskLoad, progress: &AtomicU64) -> Result<DiskFigures> {
-    let facts = disk.facts;
+    run_on(disk.facts, &mut disk.queues, load, progress)
+}
+
+/// The same on queues of whatever device.
+pub fn run_on<Q: Requests + Send>(
+    facts: Facts,
+    queues: &mut [Q],
+    load: &DiskLoad,
+    progress: &AtomicU64,
+) -> Result<DiskFigures> {
     let span = if load.span_bytes == 0 { facts.bytes } else { load.span_bytes.min(facts.bytes) };
     let blocks = span / load.block_bytes as u64;
-    let each = blocks / disk.queues.len() as u64;
+    let each = blocks / queues.len() as u64;
     if each < load.depth as u64 {
         return Err(Error::Unsupported(format!("the disk has {blocks} blocks, too few for this load")));
     }
@@ -96,7 +105,7 @@ pub fn run(disk: &mut Disk, load: &DiskLoad, progress: &AtomicU64) -> Result<Dis
     let mut total = DiskFigures::default();
     std::thread::scope(|scope| -> Result<()> {
         let mut threads = Vec::new();
-        for (at, queue) in disk.queues.iter_mut().enumerate() {
+        for (at, queue) in queues.iter_mut().enumerate() {
             let stop = &stop;
             // In verify mode no two queues may write the same block, so each has its own part.
             let (first, count) =
@@ -120,8 +129,8 @@ pub fn run(disk: &mut Disk, load: &DiskLoad, progress: &AtomicU64) -> Result<Dis
     Ok(total)
 }
 
-struct Worker<'a> {
-    queue: &'a mut DiskQueue,
+struct Worker<'a, Q> {
+    queue: &'a mut Q,
     load: &'a DiskLoad,
     facts: Facts,
     first_block: u64,
@@ -139,15 +148,15 @@ struct Worker<'a> {
     figures: DiskFigures,
 }
 
-impl<'a> Worker<'a> {
+impl<'a, Q: Requests> Worker<'a, Q> {
     fn new(
-        queue: &'a mut DiskQueue,
+        queue: &'a mut Q,
         load: &'a DiskLoad,
         facts: Facts,
         first_block: u64,
         blocks: u64,
         seed: u64,
-    ) -> Worker<'a> {
+    ) -> Worker<'a, Q> {
         let depth = load.depth as usize;
         let tracked = if load.pattern == Pattern::Verify { blocks as usize } else { 0 };
         Worker {
@@ -169,8 +178,8 @@ impl<'a> Worker<'a> {
     }
 
     fn work(&mut self, stop: &AtomicBool, progress: &AtomicU64) -> Result<()> {
-        let (kicks, sleeps) = (self.queue.ring().kicks, self.queue.ring().sleeps);
-        self.queue.ring().set_interrupts(!self.load.poll)?;
+        let (kicks, sleeps) = self.queue.counts();
+        self.queue.set_interrupts(!self.load.poll)?;
         let start = Instant::now();
         let end = start + Duration::from_secs_f64(self.load.seconds);
         self.drive(stop, progress, |worker, now| (now < end).then(|| worker.choose()))?;
@@ -182,8 +191,8 @@ impl<'a> Worker<'a> {
                 Some((Operation::Read, known))
             })?;
         }
-        self.figures.kicks = self.queue.ring().kicks - kicks;
-        self.figures.sleeps = self.queue.ring().sleeps - sleeps;
+        let counts = self.queue.counts();
+        (self.figures.kicks, self.figures.sleeps) = (counts.0 - kicks, counts.1 - sleeps);
         Ok(())
     }
 
@@ -203,7 +212,7 @@ impl<'a> Worker<'a> {
             self.submit(slot, operation, block, last)?;
             in_flight += 1;
         }
-        self.queue.ring().publish();
+        self.queue.publish()?;
         let mut spins = 0;
         while in_flight > 0 {
             let Some(mut completion) = self.queue.complete()? else {
@@ -215,7 +224,7 @@ impl<'a> Worker<'a> {
                     }
                     spins = 0;
                 } else {
-                    self.queue.ring().wait(Duration::from_millis(100))?;
+                    self.queue.wait(Duration::from_millis(100))?;
                 }
                 if last.elapsed() > self.load.stall {
                     return Err(Error::Stalled(format!(
@@ -242,7 +251,7 @@ impl<'a> Worker<'a> {
                     None => break,
                 }
             }
-            self.queue.ring().publish();
+            self.queue.publish()?;
             progress.fetch_add(ended, Ordering::Relaxed);
         }
         Ok(())

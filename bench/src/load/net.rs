@@ -1,4 +1,4 @@
-//! Frames between two virtio-net ports, both driven from one thread, as two guests' kernels would:
+//! Frames between two NICs, both driven from one thread, as two guests' kernels would:
 //! sent in bursts, received in batches, counted at both ends.
 
 use std::time::{Duration, Instant};
@@ -7,7 +7,8 @@ use super::daemon;
 use super::frame::{self, Shape};
 use super::latency::Latencies;
 use crate::driver::error::{Error, Result};
-use crate::driver::net::{Net, Pair};
+use crate::driver::net::Net;
+use crate::driver::nic::Nic;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -71,10 +72,12 @@ pub struct NetFigures {
     /// idle may itself be what limits the rate.
     pub turns: u64,
     pub idle_turns: u64,
+    /// Messages that the drivers of emulated NICs sent to the server.
+    pub messages: u64,
 }
 
 struct Port<'a> {
-    pairs: &'a mut [Pair],
+    nic: Nic<'a>,
     shape: Shape,
     next_pair: usize,
     next_flow: u16,
@@ -88,17 +91,25 @@ struct Port<'a> {
     sends: bool,
 }
 
-/// Runs the load between the first two ports.
+/// Runs the load between two virtio-net ports.
 pub fn run(ports: [&mut Net; 2], load: &NetLoad) -> Result<NetFigures> {
+    run_on(ports.map(Nic::Virtio), load)
+}
+
+/// Runs the load between two NICs of whatever kind.
+pub fn run_on<'a>(nics: [Nic<'a>; 2], load: &'a NetLoad) -> Result<NetFigures> {
     let minimum = Shape::bytes_min(load.mss);
     if load.frame_bytes < minimum {
         return Err(Error::Unsupported(format!("a frame has {minimum} bytes at least, without FCS")));
     }
-    let [a, b] = ports;
+    if load.event && nics.iter().any(|nic| matches!(nic, Nic::Emulated(_))) {
+        return Err(Error::Unsupported("drivers of emulated NICs poll here".into()));
+    }
+    let [a, b] = nics;
     let mut runner = Runner {
         ports: [
-            Port::new(&mut a.pairs, load, 1, 2, true),
-            Port::new(&mut b.pairs, load, 2, 1, load.direction == Direction::BothWays),
+            Port::new(a, load, 1, 2, true),
+            Port::new(b, load, 2, 1, load.direction == Direction::BothWays),
         ],
         load,
         stamp_at: frame::stamp_at(load.mss.is_some()),
@@ -112,17 +123,17 @@ pub fn run(ports: [&mut Net; 2], load: &NetLoad) -> Result<NetFigures> {
 }
 
 impl<'a> Port<'a> {
-    fn new(pairs: &'a mut [Pair], load: &NetLoad, port: u8, other: u8, sends: bool) -> Port<'a> {
+    fn new(nic: Nic<'a>, load: &NetLoad, port: u8, other: u8, sends: bool) -> Port<'a> {
         let shape = Shape { bytes: load.frame_bytes, mss: load.mss, from_port: port, to_port: other };
         let template = shape.template();
-        for pair in pairs.iter_mut() {
-            for area in pair.transmit.areas() {
+        for pair in 0..nic.pairs() {
+            for area in nic.areas(pair) {
                 area.write_bytes(0, &template);
                 shape.header().write(area);
             }
         }
         Port {
-            pairs,
+            nic,
             shape,
             next_pair: 0,
             next_flow: 0,
@@ -138,13 +149,13 @@ impl<'a> Port<'a> {
     /// Sends up to `limit` frames on the next pair; returns how many.
     #[inline]
     fn send(&mut self, limit: u64, load: &NetLoad, stamp_at: usize, time: u64) -> Result<u64> {
-        self.next_pair = (self.next_pair + 1) % self.pairs.len();
-        let transmit = &mut self.pairs[self.next_pair].transmit;
-        transmit.reclaim()?;
+        self.next_pair = (self.next_pair + 1) % self.nic.pairs();
+        let (nic, pair) = (&mut self.nic, self.next_pair);
+        nic.reclaim(pair)?;
         let mut sent = 0;
         while sent < limit {
-            let Some(slot) = transmit.take() else { break };
-            let area = transmit.area(slot);
+            let Some(slot) = nic.take(pair) else { break };
+            let area = &nic.areas(pair)[slot as usize];
             frame::set_stamp(area, stamp_at, self.next_sequence, time);
             if load.flows > 1 {
                 frame::set_flow(area, self.next_flow);
@@ -154,14 +165,14 @@ impl<'a> Port<'a> {
                 frame::set_destination(area, self.next_mac);
                 self.next_mac = if self.next_mac + 1 == load.macs { 0 } else { self.next_mac + 1 };
             }
-            if !transmit.send(slot, self.shape.bytes) {
+            if !nic.send(pair, slot, self.shape.bytes)? {
                 break;
             }
             self.next_sequence += 1;
             sent += 1;
         }
         if sent > 0 {
-            transmit.ring.publish();
+            nic.flush(pair)?;
         }
         self.counts.sent += sent;
         Ok(sent)
@@ -169,25 +180,26 @@ impl<'a> Port<'a> {
 
     /// Sends back what is to be returned, as far as there is room.
     fn send_returns(&mut self, stamp_at: usize) -> Result<u64> {
-        let transmit = &mut self.pairs[0].transmit;
-        transmit.reclaim()?;
+        let nic = &mut self.nic;
+        nic.reclaim(0)?;
         let mut sent = 0;
         while let Some((sequence, time)) = self.returns.pop() {
-            let Some(slot) = transmit.take() else {
+            let Some(slot) = nic.take(0) else {
                 self.returns.push((sequence, time));
                 break;
             };
-            frame::set_stamp(transmit.area(slot), stamp_at, sequence, time);
-            transmit.send(slot, self.shape.bytes);
+            frame::set_stamp(&nic.areas(0)[slot as usize], stamp_at, sequence, time);
+            nic.send(0, slot, self.shape.bytes)?;
             sent += 1;
         }
-        transmit.ring.publish();
+        nic.flush(0)?;
         self.counts.sent += sent;
         Ok(sent)
     }
 
     fn set_interrupts(&mut self, wanted: bool) -> Result<()> {
-        for pair in self.pairs.iter_mut() {
+        let Nic::Virtio(net) = &mut self.nic else { return Ok(()) };
+        for pair in net.pairs.iter_mut() {
             pair.receive.ring.set_interrupts(wanted)?;
             // A sender takes its buffers back when it sends again: no interrupt is worth having.
             pair.transmit.ring.set_interrupts(false)?;
@@ -228,21 +240,18 @@ impl Runner<'_> {
             for index in 0..self.load.macs.max(1) {
                 let start = Instant::now();
                 loop {
-                    let transmit = &mut self.ports[from].pairs[0].transmit;
-                    transmit.reclaim()?;
-                    let Some(slot) = transmit.take() else {
+                    let port = &mut self.ports[from];
+                    port.nic.reclaim(0)?;
+                    let Some(slot) = port.nic.take(0) else {
                         if start.elapsed() > Duration::from_secs(5) {
                             return Err(Error::Stalled("the device does not take frames".into()));
                         }
                         continue;
                     };
-                    let area = transmit.area(slot);
-                    let source = frame::mac(self.ports[from].shape.from_port, index);
-                    area.write_bytes(source_at, &source);
-                    let bytes = self.ports[from].shape.bytes;
-                    let transmit = &mut self.ports[from].pairs[0].transmit;
-                    transmit.send(slot, bytes);
-                    transmit.ring.publish();
+                    let source = frame::mac(port.shape.from_port, index);
+                    port.nic.areas(0)[slot as usize].write_bytes(source_at, &source);
+                    port.nic.send(0, slot, port.shape.bytes)?;
+                    port.nic.flush(0)?;
                     break;
                 }
                 self.receive(0)?;
@@ -253,14 +262,14 @@ impl Runner<'_> {
         while start.elapsed() < DRAIN {
             for at in 0..2 {
                 self.receive(at)?;
-                self.ports[at].pairs[0].transmit.reclaim()?;
+                self.ports[at].nic.reclaim(0)?;
             }
         }
         // Each slot that introduced an address gets its own source address back.
         for port in &mut self.ports {
             let source = frame::mac(port.shape.from_port, 0);
-            for pair in port.pairs.iter() {
-                for area in pair.transmit.areas() {
+            for pair in 0..port.nic.pairs() {
+                for area in port.nic.areas(pair) {
                     area.write_bytes(source_at, &source);
                 }
             }
@@ -279,12 +288,12 @@ impl Runner<'_> {
         let now = if timed { self.nanos() } else { 0 };
         let port = &mut self.ports[at];
         // Queues overtake each other.
-        let many_queues = port.pairs.len() > 1;
+        let many_queues = port.nic.pairs() > 1;
         let (counts, expected, returns) = (&mut port.counts, &mut port.expected, &mut port.returns);
         let (scratch, latencies) = (&mut self.scratch, &mut self.latencies);
         let mut frames = 0;
-        for pair in port.pairs.iter_mut() {
-            frames += pair.receive.receive(RECEIVE_BATCH, |received| {
+        for pair in 0..port.nic.pairs() {
+            frames += port.nic.receive(pair, RECEIVE_BATCH, |received| {
                 counts.received += 1;
                 counts.received_bytes += received.bytes as u64;
                 if !looked_at {
@@ -326,6 +335,7 @@ impl Runner<'_> {
         let end = begin + self.load.measured;
         let mut figures = NetFigures::default();
         let mut before = [PortFigures::default(); 2];
+        let mut messages = 0;
         let mut begun = start;
         let mut cpu = daemon::Usage::default();
         let mut last_moved = start;
@@ -339,6 +349,7 @@ impl Runner<'_> {
                     self.measuring = true;
                     cpu = daemon::usage(&self.load.pids);
                     before = [self.ports[0].counts, self.ports[1].counts];
+                    messages = self.messages();
                     now = Instant::now();
                     begun = now;
                 }
@@ -369,6 +380,7 @@ impl Runner<'_> {
         for (at, port) in figures.ports.iter_mut().enumerate() {
             *port = difference(self.ports[at].counts, before[at]);
         }
+        figures.messages = self.messages() - messages;
         self.measuring = false;
         self.drain()?;
         let (first, second) = (self.ports[0].counts, self.ports[1].counts);
@@ -376,6 +388,10 @@ impl Runner<'_> {
         figures.lost = figures.sent_in_all.saturating_sub(first.received + second.received);
         figures.latencies = std::mem::take(&mut self.latencies);
         Ok(figures)
+    }
+
+    fn messages(&self) -> u64 {
+        self.ports.iter().map(|port| port.nic.messages()).sum()
     }
 
     /// One round over both ports; returns the number of frames moved.
@@ -417,16 +433,18 @@ impl Runner<'_> {
     fn sleep(&mut self) -> Result<()> {
         use std::os::fd::AsFd;
         let mut pending = false;
+        let mut rings = Vec::new();
         for port in &mut self.ports {
-            for pair in port.pairs.iter_mut() {
+            let Nic::Virtio(net) = &mut port.nic else { continue };
+            for pair in net.pairs.iter_mut() {
                 pending |= pair.receive.ring.set_interrupts(true)?;
+                rings.push(&pair.receive.ring);
             }
         }
         if pending {
             return Ok(());
         }
-        let rings = || self.ports.iter().flat_map(|port| port.pairs.iter().map(|pair| &pair.receive.ring));
-        let fds: Vec<_> = rings().map(|ring| ring.call.as_fd()).collect();
+        let fds: Vec<_> = rings.iter().map(|ring| ring.call.as_fd()).collect();
         let timeout = if self.load.rate > 0.0 {
             Duration::from_secs_f64(1.0 / self.load.rate).min(Duration::from_millis(10))
         } else {
@@ -434,7 +452,7 @@ impl Runner<'_> {
         };
         host::poll::readable(&fds, timeout)
             .map_err(crate::driver::error::doing("waiting for a network queue"))?;
-        rings().for_each(|ring| {
+        rings.iter().for_each(|ring| {
             ring.call.clear();
         });
         Ok(())
@@ -445,8 +463,8 @@ impl Runner<'_> {
         while start.elapsed() < DRAIN {
             for at in 0..2 {
                 self.receive(at)?;
-                for pair in self.ports[at].pairs.iter_mut() {
-                    pair.transmit.reclaim()?;
+                for pair in 0..self.ports[at].nic.pairs() {
+                    self.ports[at].nic.reclaim(pair)?;
                 }
             }
             if self.load.direction == Direction::Echo {

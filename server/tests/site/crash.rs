@@ -26,7 +26,7 @@ fn killer(daemon: &Daemon, over: &AtomicBool, seed: u64, least: u64) -> u64 {
 }
 
 /// Runs I/O while the worker is killed, at least six times.
-fn under_fire<T>(daemon: &Daemon, seed: u64, io: impl FnOnce(&AtomicBool) -> T) -> T {
+pub fn under_fire<T>(daemon: &Daemon, seed: u64, io: impl FnOnce(&AtomicBool) -> T) -> T {
     const LEAST: u64 = 6;
     let (over, enough) = (AtomicBool::new(false), AtomicBool::new(false));
     std::thread::scope(|scope| {

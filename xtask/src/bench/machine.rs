@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Options, Side};
+use super::Options;
 
 pub struct Machine {
     pub repository: PathBuf,
@@ -43,7 +43,7 @@ impl Machine {
             None => repository.join("target"),
         };
         let mut packages = vec!["standpipe-bench"];
-        if options.runs(Side::Ours) && options.server.is_none() {
+        if options.needs_server() && options.server.is_none() {
             packages.push("standpipe-server");
         }
         if options.build {
@@ -61,6 +61,14 @@ impl Machine {
             load_core: 0,
             server_core: 1,
         })
+    }
+
+    /// The path of another program of ours, built first unless that was switched off.
+    pub fn program(&self, package: &str, options: &Options) -> Result<PathBuf, String> {
+        if options.build {
+            build(&self.repository, &[package])?;
+        }
+        Ok(self.load_program.with_file_name(package))
     }
 
     /// What a reader of the figures must know of the machine.

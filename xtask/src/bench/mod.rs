@@ -6,6 +6,7 @@
 
 mod attach;
 mod disks;
+mod emulated;
 mod figures;
 mod iscsi;
 mod machine;
@@ -26,6 +27,8 @@ usage: cargo xtask bench NAME [OPTIONS]
   disks    virtio-blk and virtio-scsi against qemu-storage-daemon
   switch   virtio-net port to port against Open vSwitch with DPDK
   iscsi    the iSCSI target against tgt
+  emulated emulated NICs and pvscsi against virtio outside of guests (--only ours),
+           and against QEMU's own models in a guest (--only peer)
   attach   many VMs attached to one server
 
   --quick        one short round instead of five
@@ -41,6 +44,7 @@ Results are key=value lines on stdout; what goes on is on stderr.";
 
 /// What the command line asks for.
 pub struct Options {
+    name: String,
     rounds: usize,
     secs: f64,
     only: Option<Side>,
@@ -57,8 +61,9 @@ enum Side {
 }
 
 impl Options {
-    fn parse(arguments: &[String]) -> Result<Options, String> {
+    fn parse(name: &str, arguments: &[String]) -> Result<Options, String> {
         let mut options = Options {
+            name: name.to_owned(),
             rounds: 5,
             secs: 2.0,
             only: None,
@@ -94,6 +99,11 @@ impl Options {
         Ok(options)
     }
 
+    /// Whether ours is measured at all; `emulated` has QEMU's models beside ours in a guest.
+    fn needs_server(&self) -> bool {
+        self.runs(Side::Ours) || self.name == "emulated"
+    }
+
     fn runs(&self, side: Side) -> bool {
         self.only.is_none_or(|only| only == side)
     }
@@ -111,6 +121,7 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
         "disks" => disks::run,
         "switch" => switch::run,
         "iscsi" => iscsi::run,
+        "emulated" => emulated::run,
         "attach" => attach::run,
         "-h" | "--help" => {
             println!("{USAGE}");
@@ -118,7 +129,7 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
         }
         other => return Err(format!("unknown benchmark {other}\n\n{USAGE}")),
     };
-    let options = Options::parse(rest)?;
+    let options = Options::parse(name, rest)?;
     let machine = Machine::new(&options)?;
     machine.describe();
     benchmark(&machine, &options)

@@ -8,14 +8,16 @@ use clap::{Args, ValueEnum};
 
 use super::{PatternArgument, WaitArgument, figure, print_disk, size};
 use crate::driver::disk::{Disk, DiskOptions, Kind};
+use crate::driver::emulated::pvscsi::PvscsiQueue;
 use crate::driver::error::Result;
 use crate::load::daemon;
-use crate::load::disk::{DiskLoad, Pattern, run};
+use crate::load::disk::{DiskFigures, DiskLoad, Pattern, run, run_on};
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum KindArgument {
     Blk,
     Scsi,
+    Pvscsi,
 }
 
 #[derive(Debug, Args)]
@@ -98,7 +100,7 @@ impl DiskArguments {
             lun: self.lun,
             ..DiskOptions::new(match self.kind {
                 KindArgument::Blk => Kind::Blk,
-                KindArgument::Scsi => Kind::Scsi,
+                KindArgument::Scsi | KindArgument::Pvscsi => Kind::Scsi,
             })
         }
     }
@@ -120,6 +122,14 @@ impl DiskArguments {
 
     /// True when nothing was wrong with what came back.
     pub fn run(&self) -> Result<bool> {
+        let (figures, cpu_ns) =
+            if matches!(self.kind, KindArgument::Pvscsi) { self.run_pvscsi()? } else { self.run_virtio()? };
+        let cpu_ns = (!self.pids.is_empty()).then_some(cpu_ns);
+        print_disk(&figures, self.bs, cpu_ns, matches!(self.rw, PatternArgument::Verify));
+        Ok(figures.errors == 0 && figures.wrong_lengths == 0 && figures.wrong_bytes == 0)
+    }
+
+    fn run_virtio(&self) -> Result<(DiskFigures, u64)> {
         let mut disk = Disk::open(&self.socket, &self.options())?;
         figure("disk_bytes", disk.facts.bytes);
         figure("features", format_args!("{:#x}", disk.session.features()));
@@ -127,8 +137,18 @@ impl DiskArguments {
         let figures = run(&mut disk, &self.load(), &AtomicU64::new(0))?;
         let cpu_ns = daemon::usage(&self.pids).cpu_ns_since(&before);
         disk.stop()?;
-        let cpu_ns = (!self.pids.is_empty()).then_some(cpu_ns);
-        print_disk(&figures, self.bs, cpu_ns, matches!(self.rw, PatternArgument::Verify));
-        Ok(figures.errors == 0 && figures.wrong_lengths == 0 && figures.wrong_bytes == 0)
+        Ok((figures, cpu_ns))
+    }
+
+    fn run_pvscsi(&self) -> Result<(DiskFigures, u64)> {
+        let (queue, facts) = PvscsiQueue::open(&self.socket, &self.options())?;
+        figure("disk_bytes", facts.bytes);
+        let (mut queues, sent) = ([queue], |queue: &PvscsiQueue| queue.messages());
+        let (before, messages) = (daemon::usage(&self.pids), sent(&queues[0]));
+        let figures = run_on(facts, &mut queues, &self.load(), &AtomicU64::new(0))?;
+        let cpu_ns = daemon::usage(&self.pids).cpu_ns_since(&before);
+        let each = (sent(&queues[0]) - messages) as f64 / figures.ios.max(1) as f64;
+        figure("messages_per_io", format_args!("{each:.4}"));
+        Ok((figures, cpu_ns))
     }
 }

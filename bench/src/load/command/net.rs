@@ -1,16 +1,18 @@
 //! `standpipe-load net`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
 use super::figure;
+use crate::driver::emulated::{self, Driver, Model, NicOptions};
 use crate::driver::error::{Error, Result};
 use crate::driver::net::{GSO_FRAME_BYTES_MAX, Net, NetOptions};
+use crate::driver::nic::Nic;
 use crate::driver::session::Session;
-use crate::load::daemon;
-use crate::load::net::{Direction, NetFigures, NetLoad, run};
+use crate::load::net::{Direction, NetFigures, NetLoad, run_on};
+use crate::load::{daemon, frame};
 
 /// The Ethernet frame check sequence, which no virtio ring carries.
 const FCS_BYTES: u32 = 4;
@@ -24,6 +26,31 @@ enum DirectionArgument {
     Echo,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ModelArgument {
+    #[value(name = "virtio-net")]
+    VirtioNet,
+    E1000,
+    E1000e,
+    Vlance,
+    Vmxnet3,
+}
+
+/// A port that is driven.
+enum Port {
+    Virtio(Box<Net>),
+    Emulated(Box<dyn Driver>),
+}
+
+impl Port {
+    fn nic(&mut self) -> Nic<'_> {
+        match self {
+            Port::Virtio(net) => Nic::Virtio(net),
+            Port::Emulated(driver) => Nic::Emulated(driver.as_mut()),
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: standpipe-load net --socket a.nic0.sock --socket b.nic0.sock --size 64 --direction both"
@@ -32,6 +59,12 @@ pub struct NetArguments {
     /// The two ports' sockets: the first one sends
     #[arg(long = "socket", required = true)]
     sockets: Vec<PathBuf>,
+    /// What is behind each socket; one --model is for both
+    #[arg(long = "model", value_enum)]
+    models: Vec<ModelArgument>,
+    /// Drivers of emulated NICs ring for each frame, not for each burst
+    #[arg(long)]
+    doorbell_each: bool,
     /// Listen on the sockets instead of connecting to them
     #[arg(long)]
     listen: bool,
@@ -163,20 +196,56 @@ impl NetArguments {
         if self.frame_bytes() > GSO_FRAME_BYTES_MAX {
             return Err(Error::Unsupported(format!("a frame has at most {GSO_FRAME_BYTES_MAX} bytes")));
         }
-        let options = self.options();
-        let open = |path: &PathBuf| {
-            let patience = Duration::from_secs(if self.listen { 20 } else { 5 });
-            let session =
-                if self.listen { Session::listen(path, patience) } else { Session::connect(path, patience) };
-            Net::over(session?, &options)
+        let models = match self.models[..] {
+            [] => [ModelArgument::VirtioNet; 2],
+            [both] => [both; 2],
+            [first, second] => [first, second],
+            _ => return Err(Error::Unsupported("two --model at most".into())),
         };
-        let (mut a, mut b) = (open(first)?, open(second)?);
-        figure("features", format_args!("{:#x}", a.session.features()));
-        let figures = run([&mut a, &mut b], &self.load())?;
-        a.stop()?;
-        b.stop()?;
+        let mut a = self.open(first, models[0], 1)?;
+        let mut b = self.open(second, models[1], 2)?;
+        let figures = run_on([a.nic(), b.nic()], &self.load())?;
+        for port in [a, b] {
+            if let Port::Virtio(mut net) = port {
+                net.stop()?;
+            }
+        }
         self.print(&figures);
         Ok(figures.ports.iter().all(|port| port.wrong_length + port.wrong_bytes + port.reordered == 0))
+    }
+
+    fn open(&self, path: &Path, model: ModelArgument, port: u8) -> Result<Port> {
+        let model = match model {
+            ModelArgument::VirtioNet => {
+                let patience = Duration::from_secs(if self.listen { 20 } else { 5 });
+                let session = if self.listen {
+                    Session::listen(path, patience)
+                } else {
+                    Session::connect(path, patience)
+                };
+                let net = Net::over(session?, &self.options())?;
+                figure("features", format_args!("{:#x}", net.session.features()));
+                return Ok(Port::Virtio(Box::new(net)));
+            }
+            ModelArgument::E1000 => Model::E1000,
+            ModelArgument::E1000e => Model::E1000e,
+            ModelArgument::Vlance => Model::Vlance,
+            ModelArgument::Vmxnet3 => Model::Vmxnet3,
+        };
+        if self.listen || self.mss.is_some() || self.offloads || self.pairs > 1 || self.frame_bytes() > 1514 {
+            return Err(Error::Unsupported(
+                "drivers of emulated NICs connect, have one pair, no offloads, and frames of 1518 bytes at most"
+                    .into(),
+            ));
+        }
+        let options = NicOptions {
+            mac: frame::mac(port, 0),
+            promiscuous: self.macs > 1,
+            ring_size: self.ring,
+            frame_bytes_max: self.frame_bytes(),
+            doorbell_each: self.doorbell_each,
+        };
+        Ok(Port::Emulated(emulated::open(model, path, &options)?))
     }
 
     fn print(&self, figures: &NetFigures) {
@@ -205,6 +274,10 @@ impl NetArguments {
             }
             figure("latency_max_us", format_args!("{:.1}", latencies.max_us()));
         }
+        figure(
+            "messages_per_packet",
+            format_args!("{:.4}", figures.messages as f64 / received.max(1) as f64),
+        );
         if !self.pids.is_empty() {
             let per_packet = figures.server_cpu_ns as f64 / received.max(1) as f64;
             figure(
