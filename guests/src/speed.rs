@@ -251,7 +251,7 @@ fn pvscsi(bench: &Bench, plan: &Plan) -> Result<()> {
     spec.qemu_args.extend(
         [
             "-blockdev",
-            "driver=null-co,node-name=own,size=1G,read-zeroes=off",
+            "driver=null-co,node-name=own,size=1073741824,read-zeroes=off",
             "-device",
             "pvscsi,id=peer",
             "-device",
