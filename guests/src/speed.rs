@@ -264,8 +264,13 @@ fn pvscsi(bench: &Bench, plan: &Plan) -> Result<()> {
     let mut rows = [Row::new(), Row::new(), Row::new()];
     let mut devices = Vec::new();
     for (name, _) in SERIALS {
-        // Ours have the volume's name as their product; QEMU's has its own.
-        let list = guest.check("for d in sda sdb sdc; do echo $d $(cat /sys/block/$d/device/vendor) $(cat $(readlink -f /sys/block/$d/device/../../..)/scsi_host/host*/proc_name); done")?;
+        // QEMU's disk says so; ours are told apart by their controllers' drivers.
+        let list = guest.check(
+            "for d in sda sdb sdc; do
+                 p=$(readlink -f /sys/block/$d/device); h=${p#*/host}
+                 echo $d $(cat /sys/block/$d/device/vendor) $(cat /sys/class/scsi_host/host${h%%/*}/proc_name)
+             done",
+        )?;
         let wanted = |line: &&str| match name {
             "qemu" => line.contains("QEMU"),
             "virtio" => !line.contains("QEMU") && line.contains("virtio"),
