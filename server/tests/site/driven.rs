@@ -35,7 +35,8 @@ fn open(daemon: &Daemon, at: usize, port: u8, model: Model) -> Box<dyn Driver> {
     let options = NicOptions {
         mac: frame::mac(port, 0),
         promiscuous: false,
-        ring_size: 128,
+        // What is under way, and as much again that was taken and not given back yet.
+        ring_size: 256,
         frame_bytes_max: 1514,
         doorbell_each: at.is_multiple_of(2),
     };
