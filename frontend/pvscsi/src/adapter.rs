@@ -128,6 +128,12 @@ impl Adapter {
         self.condemned != 0 || !self.control.orders.is_empty()
     }
 
+    /// No command is under way and no order waits: of the hot state only the
+    /// [head](crate::HOT_AT_REST) counts.
+    pub fn is_at_rest(&self) -> bool {
+        !self.settling() && self.in_flight.slots.iter().all(|slot| slot.stage == Stage::Free)
+    }
+
     /// Takes the next request. It is noted in the hot state before the driver can see that it was
     /// taken.
     pub fn next(&mut self, memory: &Memory, into: &mut Command) -> Taken {

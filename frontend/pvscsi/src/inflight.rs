@@ -35,6 +35,10 @@ const ENTRY: usize = 96;
 /// Length of the hot state.
 pub const HOT_BYTES: usize = TABLE + COMMANDS_MAX * ENTRY;
 
+/// What the hot state holds, from its start, while no command is under way; the rest is then as good
+/// as zeros.
+pub const HOT_AT_REST: usize = TABLE;
+
 /// How a command that was told to end will end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Fate {

@@ -22,7 +22,7 @@
 //!
 //! QEMU and Cloud Hypervisor keep the control queue to themselves and show a vhost-user back end
 //! pairs of rings only: there the filters stay open, ring pairs go by SET_VRING_ENABLE
-//! ([`Nic::set_pairs`]), and announcements come as VHOST_USER_SEND_RARP ([`rarp`]). They offer the
+//! ([`Nic::set_pairs`]), and announcements come as VHOST_USER_SEND_RARP ([`frame::rarp`]). They offer the
 //! guest CTRL_* features only if the back end has them, so these are offered always. Not so
 //! CTRL_GUEST_OFFLOADS: QEMU would carry it out without telling us.
 
@@ -31,7 +31,6 @@
 
 extern crate alloc;
 
-mod announce;
 mod config;
 mod control;
 mod features;
@@ -43,7 +42,6 @@ mod steer;
 mod transmit;
 pub mod v1;
 
-pub use announce::rarp;
 pub use config::{CONFIG_BYTES, Config, Link};
 pub use control::Effect;
 pub use features::{OFFERED, bit};

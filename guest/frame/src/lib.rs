@@ -9,10 +9,12 @@
 
 extern crate alloc;
 
+mod announce;
 mod frame;
 mod nic;
 mod reasons;
 
+pub use announce::rarp;
 pub use frame::{Body, FRAME_MAX, Frame, HEADER_MAX};
 pub use nic::{Nic, Posted, Taken};
 pub use reasons::{Drop, Refused};

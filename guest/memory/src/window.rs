@@ -158,7 +158,7 @@ impl Window {
     }
 
     #[inline(always)]
-    fn store_ordered<T>(&self, offset: usize, store: impl Fn(*mut u8)) {
+    fn store_ordered<T>(&self, offset: usize, mut store: impl FnMut(*mut u8)) {
         if let Some(at) = self.number(offset, size_of::<T>()) {
             #[cfg(feature = "crash-points")]
             crash::point();
@@ -179,6 +179,16 @@ impl Window {
             // SAFETY: `at` is within the live mapping.
             unsafe { (*at.cast::<AtomicU8>()).fetch_or(bits, Ordering::Relaxed) };
         });
+    }
+
+    /// Clears bits of a byte that others set bits in as well; gives those that were set.
+    pub fn take_u8(&self, offset: usize, bits: u8) -> u8 {
+        let mut taken = 0;
+        self.store_ordered::<u8>(offset, |at| {
+            // SAFETY: `at` is within the live mapping.
+            taken = unsafe { (*at.cast::<AtomicU8>()).fetch_and(!bits, Ordering::Relaxed) } & bits;
+        });
+        taken
     }
 
     /// A descriptor: 16 bytes as two numbers.

@@ -46,5 +46,7 @@ pub use device::{Area, Device, Region};
 pub use fault::Fault;
 pub use migration::{MigrationState, Transition};
 pub use session::{Drain, Effect, Outcome, Session, Write, Writes};
-pub use state::{ClientState, INCOMING_MAX, IrqState, LOG_RANGES_MAX, LogState, MapState, State, StateError};
+pub use state::{
+    ClientState, INCOMING_MAX, IrqState, LOG_END, LOG_RANGES_MAX, LogState, MapState, State, StateError,
+};
 pub use wire::{Header, WireError, decode_dma_read, encode_dma_read, encode_dma_write};

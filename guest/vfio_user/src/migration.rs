@@ -6,7 +6,7 @@ use crate::device::Device;
 use crate::fault::Fault;
 use crate::numbers::*;
 use crate::session::{Effect, Outcome, Session, at_least};
-use crate::state::{INCOMING_MAX, LOG_RANGES_MAX, LogState};
+use crate::state::{INCOMING_MAX, LOG_END, LOG_RANGES_MAX, LogState};
 use crate::wire::{Header, Reader, put_error, put_reply};
 
 /// `enum vfio_device_mig_state`, without the peer-to-peer states that the protocol does not use.
@@ -101,6 +101,33 @@ impl Session {
         reply.truncate(start);
         if header.wants_reply() {
             put_error(reply, header, EIO);
+        }
+    }
+
+    /// A transition could not be begun: the reply that began at `start` becomes an error, and the
+    /// device is where it was.
+    pub fn migration_refused(
+        &mut self,
+        transition: Transition,
+        header: &Header,
+        start: usize,
+        reply: &mut Vec<u8>,
+    ) {
+        self.reset_migration();
+        self.state.migration = transition.from;
+        self.refused(header, start, reply);
+    }
+
+    /// Dirty pages cannot be noted: the reply that began at `start` becomes an error.
+    pub fn log_refused(&mut self, header: &Header, start: usize, reply: &mut Vec<u8>) {
+        self.state.log = None;
+        self.refused(header, start, reply);
+    }
+
+    fn refused(&self, header: &Header, start: usize, reply: &mut Vec<u8>) {
+        reply.truncate(start);
+        if header.wants_reply() {
+            put_error(reply, header, EBUSY);
         }
     }
 
@@ -204,7 +231,9 @@ impl Session {
             return Err(Fault::Malformed);
         }
         let ranges: Vec<_> = (0..count).map(|_| (from.u64(), from.u64())).collect();
-        let bad = |&(address, length): &(u64, u64)| length == 0 || address.checked_add(length).is_none();
+        let bad = |&(address, length): &(u64, u64)| {
+            length == 0 || address.checked_add(length).is_none_or(|end| end > LOG_END)
+        };
         if ranges.iter().any(bad) {
             return Err(Fault::BadLog);
         }

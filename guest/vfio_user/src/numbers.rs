@@ -98,6 +98,7 @@ pub const MIGRATION_PRE_COPY: u64 = 1 << 2;
 pub const ENOENT: u32 = 2;
 pub const EIO: u32 = 5;
 pub const E2BIG: u32 = 7;
+pub const EBUSY: u32 = 16;
 pub const EEXIST: u32 = 17;
 pub const EINVAL: u32 = 22;
 pub const ENOTTY: u32 = 25;

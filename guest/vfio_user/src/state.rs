@@ -10,6 +10,9 @@ const VERSION: u32 = 1;
 /// Ranges that a client may ask to have its dirty pages noted in.
 pub const LOG_RANGES_MAX: usize = 64;
 
+/// Above this no dirty pages are noted, which bounds the log: 4 TiB.
+pub const LOG_END: u64 = 1 << 42;
+
 /// Bytes of a device's state that a client may bring: what [`State::ENCODED_MAX`] leaves room for,
 /// and more than a model's control state and configuration space have.
 pub const INCOMING_MAX: usize = 40 << 10;
@@ -56,6 +59,14 @@ pub struct LogState {
     pub page_size: u64,
     /// Address and length; none at all means everything.
     pub ranges: Vec<(u64, u64)>,
+}
+
+impl LogState {
+    /// The end of what is noted.
+    pub fn end(&self) -> u64 {
+        let ends = self.ranges.iter().map(|(address, length)| address.saturating_add(*length));
+        ends.max().unwrap_or(LOG_END).min(LOG_END)
+    }
 }
 
 /// A session, as plain data.

@@ -404,7 +404,11 @@ impl Lane {
         let Some(Some(slot)) = self.slots.get(index as usize) else { return };
         let Device::Net(device) = &slot.device else { return };
         let (network, port) = (device.network, device.port);
-        let bytes = virtio_net::rarp(Mac(mac));
+        self.announce_from(network, port, Mac(mac));
+    }
+
+    pub(super) fn announce_from(&mut self, network: u32, port: PortId, mac: Mac) {
+        let bytes = frame::rarp(mac);
         let frame = Frame { header: &bytes, body: Body::Bytes(&[]), facts: FrameFacts::default() };
         let len = bytes.len() as u32;
         self.switch_frame(network, port, &Passing { frame, len, size: Size::whole(len) });

@@ -31,7 +31,7 @@ fn nics(models: &[&str]) -> String {
     format!("[network.lan]\n{slots}")
 }
 
-fn open(daemon: &Daemon, at: usize, port: u8, model: Model) -> Box<dyn Driver> {
+pub fn open(daemon: &Daemon, at: usize, port: u8, model: Model) -> Box<dyn Driver> {
     let options = NicOptions {
         mac: frame::mac(port, 0),
         promiscuous: false,
@@ -45,11 +45,11 @@ fn open(daemon: &Daemon, at: usize, port: u8, model: Model) -> Box<dyn Driver> {
     emulated::open(model, &path, &options).unwrap()
 }
 
-fn load(frame_bytes: u32) -> NetLoad {
+pub fn load(frame_bytes: u32) -> NetLoad {
     NetLoad { frame_bytes, event: false, rate: 0.0, measured: Duration::from_millis(300), ..frames(0.3) }
 }
 
-fn check(figures: &NetFigures, what: &str) {
+pub fn check(figures: &NetFigures, what: &str) {
     for port in &figures.ports {
         let wrong = (port.wrong_bytes, port.wrong_length, port.reordered, port.foreign);
         assert_eq!(wrong, (0, 0, 0, 0), "{what}");
@@ -151,7 +151,7 @@ fn a_pvscsi_disk_survives() {
     assert!(status["worker"]["restarts"].as_u64().unwrap() > 0, "{status:#}");
 }
 
-fn verify(queues: &mut [PvscsiQueue], facts: Facts, seed: u64, poll: bool) {
+pub fn verify(queues: &mut [PvscsiQueue], facts: Facts, seed: u64, poll: bool) {
     let load = DiskLoad {
         pattern: Pattern::Verify,
         block_bytes: 4096,

@@ -16,6 +16,7 @@ mod handshake;
 mod hostile;
 mod iscsi;
 mod kept;
+mod migration;
 mod quarantine;
 mod siege;
 mod targets;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use host::socket;
 
 use crate::driver::error::{Error, Result, doing};
-use crate::driver::message::part;
+use crate::driver::message::{MemoryRegion, part};
 use crate::driver::ram::Ram;
 
 const VERSION: u16 = 1;
@@ -50,6 +50,10 @@ pub enum Irq {
 
 pub struct Client {
     stream: UnixStream,
+    /// The guest's memory and its interrupts, to give them to another server as well.
+    file: OwnedFd,
+    maps: Vec<MemoryRegion>,
+    interrupts: Vec<(Irq, Vec<OwnedFd>)>,
     next_id: u16,
     /// Messages sent: what a guest's exits would be.
     pub messages: u64,
@@ -58,34 +62,56 @@ pub struct Client {
 impl Client {
     /// Connects, agrees on the version, and gives all of the guest's memory with bus mastering on.
     pub fn open(path: &Path, ram: &Ram, patience: Duration) -> Result<Client> {
-        let start = Instant::now();
-        let stream = loop {
-            match UnixStream::connect(path) {
-                Ok(stream) => break stream,
-                Err(source) if start.elapsed() >= patience => {
-                    return Err(Error::Unsupported(format!(
-                        "cannot connect to {}: {source}",
-                        path.display()
-                    )));
-                }
-                Err(_) => std::thread::sleep(Duration::from_millis(10)),
-            }
+        let file = ram.file().try_clone_to_owned().map_err(doing("sharing the guest's memory"))?;
+        let mut client = Client {
+            stream: connect(path, patience)?,
+            file,
+            maps: ram.regions().collect(),
+            interrupts: Vec::new(),
+            next_id: 1,
+            messages: 0,
         };
-        let mut client = Client { stream, next_id: 1, messages: 0 };
+        client.introduce()?;
+        client.write(CONFIG_REGION, COMMAND_REGISTER, &COMMAND_ALL.to_le_bytes())?;
+        Ok(client)
+    }
+
+    /// The version, and all of the guest's memory.
+    fn introduce(&mut self) -> Result<()> {
         // QEMU proposes 0.0, too.
         let mut version = vec![0; 4];
         version.extend(b"{\"capabilities\":{\"max_msg_fds\":8,\"max_data_xfer_size\":1048576}}\0");
-        client.ask(VERSION, &version, &[])?;
-        for region in ram.regions() {
+        self.ask(VERSION, &version, &[])?;
+        let file = self.file.try_clone().map_err(doing("sharing the guest's memory"))?;
+        for region in self.maps.clone() {
             let mut map = 32u32.to_le_bytes().to_vec();
             map.extend(MAP_READ_WRITE.to_le_bytes());
             map.extend(region.file_offset.to_le_bytes());
             map.extend(region.guest_address.to_le_bytes());
             map.extend(region.bytes.to_le_bytes());
-            client.ask(DMA_MAP, &map, &[ram.file()])?;
+            self.ask(DMA_MAP, &map, &[file.as_fd()])?;
         }
-        client.write(CONFIG_REGION, COMMAND_REGISTER, &COMMAND_ALL.to_le_bytes())?;
-        Ok(client)
+        Ok(())
+    }
+
+    /// The same client at another server: memory and interrupts as they are, and a device that knows
+    /// nothing yet.
+    pub(super) fn connect_anew(&mut self, path: &Path) -> Result<()> {
+        self.stream = connect(path, REPLY_TIMEOUT)?;
+        self.introduce()?;
+        for (irq, events) in std::mem::take(&mut self.interrupts) {
+            let events: Vec<_> = events.iter().map(AsFd::as_fd).collect();
+            self.set_interrupts(irq, &events)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn file(&self) -> &OwnedFd {
+        &self.file
+    }
+
+    pub(super) fn maps(&self) -> &[MemoryRegion] {
+        &self.maps
     }
 
     /// As after power on, and a bus master again.
@@ -98,7 +124,11 @@ impl Client {
     pub fn set_interrupts(&mut self, irq: Irq, events: &[BorrowedFd<'_>]) -> Result<()> {
         let words = [20, IRQ_SET_EVENTFD_TRIGGER, irq as u32, 0, events.len() as u32];
         let payload: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
-        self.ask(SET_IRQS, &payload, events).map(drop)
+        self.ask(SET_IRQS, &payload, events)?;
+        let kept: std::io::Result<Vec<_>> = events.iter().map(|event| event.try_clone_to_owned()).collect();
+        self.interrupts.retain(|(other, _)| *other != irq);
+        self.interrupts.push((irq, kept.map_err(doing("sharing interrupts"))?));
+        Ok(())
     }
 
     /// A posted write: nothing comes back.
@@ -131,8 +161,15 @@ impl Client {
     }
 
     fn send(&mut self, command: u16, flags: u32, payload: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
-        let mut message = [0; HEADER_BYTES + 128];
+        let mut short = [0; HEADER_BYTES + 128];
+        let mut long = Vec::new();
         let end = HEADER_BYTES + payload.len();
+        let message = if end <= short.len() {
+            &mut short[..]
+        } else {
+            long.resize(end, 0);
+            &mut long[..]
+        };
         message[..2].copy_from_slice(&self.next_id.to_le_bytes());
         message[2..4].copy_from_slice(&command.to_le_bytes());
         message[4..8].copy_from_slice(&(end as u32).to_le_bytes());
@@ -144,7 +181,7 @@ impl Client {
     }
 
     /// Sends, and waits for the answer. Nothing else may be answered meanwhile.
-    fn ask(&mut self, command: u16, payload: &[u8], fds: &[BorrowedFd<'_>]) -> Result<Vec<u8>> {
+    pub(super) fn ask(&mut self, command: u16, payload: &[u8], fds: &[BorrowedFd<'_>]) -> Result<Vec<u8>> {
         let id = self.next_id;
         self.send(command, 0, payload, fds)?;
         let mut head = [0; HEADER_BYTES];
@@ -187,6 +224,19 @@ impl Client {
             }
         }
         Ok(())
+    }
+}
+
+fn connect(path: &Path, patience: Duration) -> Result<UnixStream> {
+    let start = Instant::now();
+    loop {
+        match UnixStream::connect(path) {
+            Ok(stream) => return Ok(stream),
+            Err(source) if start.elapsed() >= patience => {
+                return Err(Error::Unsupported(format!("cannot connect to {}: {source}", path.display())));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
     }
 }
 

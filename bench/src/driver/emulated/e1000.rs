@@ -243,6 +243,10 @@ impl Driver for E1000 {
         Ok(frames)
     }
 
+    fn client(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
     fn messages(&self) -> u64 {
         self.client.messages
     }

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! client    one connection: memory, registers, interrupts
+//! migration the same connection's way to another server
 //! slots     what NIC drivers share: buffers with the load's headroom
 //! e1000     82540EM, 82545EM (legacy descriptors), 82574L (extended receive descriptors)
 //! pcnet     Am79C970A, software style 2
@@ -12,6 +13,7 @@
 
 pub mod client;
 mod e1000;
+pub mod migration;
 mod pcnet;
 pub mod pvscsi;
 mod slots;
@@ -19,6 +21,7 @@ mod vmxnet3;
 
 use std::path::Path;
 
+use self::client::Client;
 use super::error::Result;
 use super::net::Received;
 use super::ram::Area;
@@ -60,6 +63,7 @@ pub trait Driver {
     fn reclaim(&mut self) -> Result<u64>;
     /// Delivers up to `limit` frames, and gives their buffers back to the device.
     fn receive(&mut self, limit: u32, deliver: &mut dyn FnMut(Received<'_>)) -> Result<u32>;
+    fn client(&mut self) -> &mut Client;
     /// Messages sent to the server so far.
     fn messages(&self) -> u64;
 }

@@ -195,6 +195,10 @@ impl Driver for Pcnet {
         Ok(frames)
     }
 
+    fn client(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
     fn messages(&self) -> u64 {
         self.client.messages
     }

@@ -154,6 +154,10 @@ impl PvscsiQueue {
         words.iter().try_for_each(|word| self.client.write_u32(BAR, COMMAND_DATA, *word))
     }
 
+    pub fn client(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
     /// Messages sent to the server so far.
     pub fn messages(&self) -> u64 {
         self.client.messages
@@ -215,7 +219,7 @@ impl PvscsiQueue {
     }
 
     /// One command that only reads, waited for, in slot 0.
-    fn command(&mut self, cdb: &[u8], bytes: u32) -> Result<Answer> {
+    pub fn command(&mut self, cdb: &[u8], bytes: u32) -> Result<Answer> {
         self.slow = true;
         if !self.post(0, cdb, FLAG_TO_HOST, bytes) {
             return Err(Error::Unsupported("the ring has no room for one command".into()));

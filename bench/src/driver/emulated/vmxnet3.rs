@@ -341,6 +341,10 @@ impl Driver for Vmxnet3 {
         Ok(frames)
     }
 
+    fn client(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
     fn messages(&self) -> u64 {
         self.client.messages
     }

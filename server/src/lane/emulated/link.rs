@@ -112,6 +112,10 @@ impl Link {
         })
     }
 
+    pub fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
     pub fn is_connected(&self) -> bool {
         self.stream.is_some()
     }

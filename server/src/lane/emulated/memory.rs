@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
-use guest_memory::{Memory, REGIONS_MAX, Region};
+use guest_memory::{Log, Memory, REGIONS_MAX, Region};
 use host::map::Mapping;
 use vfio_user::MapState;
 use vfio_user::numbers::{MAP_READ, MAP_WRITE};
@@ -29,6 +29,8 @@ pub struct GuestMemory {
     none: Arc<Memory>,
     /// Snapshots that were replaced, as long as somebody may hold them.
     retired: Vec<Weak<Memory>>,
+    /// Where writes are noted, if they are.
+    pub log: Option<Log>,
     /// Maps that cannot be memory: no descriptor, no file of that size, not to be written to.
     pub unmapped: u64,
 }
@@ -37,7 +39,7 @@ impl Default for GuestMemory {
     fn default() -> Self {
         let none = Memory::empty();
         let (files, retired) = (HashMap::new(), Vec::new());
-        Self { files, mapped: Arc::clone(&none), none, retired, unmapped: 0 }
+        Self { files, mapped: Arc::clone(&none), none, retired, log: None, unmapped: 0 }
     }
 }
 
@@ -80,7 +82,7 @@ impl GuestMemory {
             idle += usize::from(!named);
             named || idle <= IDLE_MAX
         });
-        let made = Memory::new(regions, None).unwrap_or_else(|_| {
+        let made = Memory::new(regions, self.log.clone()).unwrap_or_else(|_| {
             // The session lets no maps overlap, and the files are as long as they say.
             self.unmapped += 1;
             Memory::empty()

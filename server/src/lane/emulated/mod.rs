@@ -9,10 +9,12 @@
 //! every turn, and drivers that can be told so ring no doorbells. Then the lane's one wait has its
 //! socket.
 
+mod dirty;
 mod irqs;
 mod ledger;
 mod link;
 mod memory;
+mod migration;
 mod model;
 mod nic;
 mod objects;
@@ -124,6 +126,7 @@ impl Lane {
         }
         if after.followed {
             self.activate_emulated(index);
+            self.show_where(index);
         }
     }
 
@@ -146,7 +149,9 @@ impl Lane {
             return;
         }
         slot.active = true;
-        slot.model.set_doorbells(now, &slot.memory, false);
+        if !slot.is_stopped() {
+            slot.model.set_doorbells(now, &slot.memory, false);
+        }
         self.emulated.active.push(index);
     }
 
@@ -174,7 +179,7 @@ impl Lane {
             slot.active = false;
             return false;
         }
-        let begins = !quiet && !slot.is_stopping() && !slot.is_full();
+        let begins = !quiet && !slot.is_stopping() && !slot.is_stopped() && !slot.is_full();
         if begins && slot.model.has_work() {
             slot.worked_at = self.now.nanos();
             match self.emulated.get(index).map(|slot| &slot.model) {
@@ -189,7 +194,9 @@ impl Lane {
         if now.nanos().wrapping_sub(slot.worked_at) < SPIN_NANOS {
             return true;
         }
-        slot.model.set_doorbells(now, &slot.memory, true);
+        if !slot.is_stopped() {
+            slot.model.set_doorbells(now, &slot.memory, true);
+        }
         // One more look against the race.
         if begins && slot.model.has_work() {
             slot.model.set_doorbells(now, &slot.memory, false);
@@ -214,7 +221,8 @@ impl Lane {
             }
             self.blame_emulated(index);
             let Some(slot) = self.emulated.get(index) else { continue };
-            if slot.model.function().deadline().is_some_and(|deadline| deadline <= now) {
+            let due = slot.model.function().deadline().is_some_and(|deadline| deadline <= now);
+            if due && !slot.is_stopped() {
                 slot.model.function_mut().expire(now, &slot.memory);
                 slot.save();
                 slot.signal();
@@ -238,7 +246,7 @@ impl Lane {
         while let Some(index) = self.emulated.staged.pop() {
             let Some(slot) = self.emulated.get(index) else { continue };
             slot.staged = false;
-            if slot.quarantined {
+            if slot.quarantined || slot.is_stopped() {
                 continue;
             }
             slot.model.publish(now, &slot.memory);

@@ -59,6 +59,12 @@ impl ScsiModel {
         model
     }
 
+    fn renew(&mut self, hot: Window) {
+        *self.adapter = Adapter::new(pvscsi::Config::default(), hot);
+        self.resuming = true;
+        self.refresh();
+    }
+
     pub fn luns(&self) -> &BTreeMap<u16, Lun> {
         &self.luns
     }
@@ -134,6 +140,18 @@ impl Model {
         Some(Model::Nic(NicModel { nic, network, port, malformed: 0 }))
     }
 
+    /// The same device on a hot state that is as another left it; the rest of it is as after power on.
+    pub fn renew(&mut self, spec: &SlotSpec, hot: Window) {
+        match self {
+            Model::Nic(model) => {
+                if let Some(Model::Nic(new)) = Model::nic(spec, model.network, model.port, hot) {
+                    model.nic = new.nic;
+                }
+            }
+            Model::Scsi(model) => model.renew(hot),
+        }
+    }
+
     pub fn function(&self) -> &dyn Function {
         match self {
             Model::Nic(model) => model.nic.as_ref(),
@@ -164,6 +182,14 @@ impl Model {
         }
     }
 
+    /// Nothing is under way that [`hot_of`] does not count.
+    pub fn is_at_rest(&self) -> bool {
+        match self {
+            Model::Nic(_) => true,
+            Model::Scsi(model) => model.adapter.is_at_rest(),
+        }
+    }
+
     pub fn set_doorbells(&mut self, now: Instant, memory: &Memory, wanted: bool) {
         match self {
             Model::Nic(model) => model.nic.set_doorbells(now, memory, wanted),
@@ -191,18 +217,19 @@ impl Model {
     }
 }
 
-/// A number for the model and the form of its hot state, and how much of that there is. A number is
-/// never used again for another form.
-pub fn hot_of(device: &DeviceSpec) -> (u32, usize) {
+/// A number for the model and the form of its hot state, how much of that there is, and how much of it
+/// counts while nothing is under way. A number is never used again for another form.
+pub fn hot_of(device: &DeviceSpec) -> (u32, usize, usize) {
+    let whole = |number, bytes| (number, bytes, bytes);
     match device {
-        DeviceSpec::Nic { model: NicKind::E1000, .. } => (1, e1000::HOT_BYTES),
-        DeviceSpec::Nic { model: NicKind::E1000Em, .. } => (2, e1000::HOT_BYTES),
-        DeviceSpec::Nic { model: NicKind::E1000e, .. } => (3, e1000::HOT_BYTES),
-        DeviceSpec::Nic { model: NicKind::Vlance, .. } => (4, pcnet::HOT_BYTES),
-        DeviceSpec::Nic { model: NicKind::Vmxnet3, .. } => (5, vmxnet3::HOT_BYTES),
-        DeviceSpec::Pvscsi { .. } => (6, pvscsi::HOT_BYTES),
-        DeviceSpec::Nic { model: NicKind::Flexible, .. } => (7, pcnet::HOT_BYTES),
-        DeviceSpec::Nic { model: NicKind::Am79c973, .. } => (8, pcnet::HOT_BYTES),
+        DeviceSpec::Nic { model: NicKind::E1000, .. } => whole(1, e1000::HOT_BYTES),
+        DeviceSpec::Nic { model: NicKind::E1000Em, .. } => whole(2, e1000::HOT_BYTES),
+        DeviceSpec::Nic { model: NicKind::E1000e, .. } => whole(3, e1000::HOT_BYTES),
+        DeviceSpec::Nic { model: NicKind::Vlance, .. } => whole(4, pcnet::HOT_BYTES),
+        DeviceSpec::Nic { model: NicKind::Vmxnet3, .. } => whole(5, vmxnet3::HOT_BYTES),
+        DeviceSpec::Pvscsi { .. } => (6, pvscsi::HOT_BYTES, pvscsi::HOT_AT_REST),
+        DeviceSpec::Nic { model: NicKind::Flexible, .. } => whole(7, pcnet::HOT_BYTES),
+        DeviceSpec::Nic { model: NicKind::Am79c973, .. } => whole(8, pcnet::HOT_BYTES),
         DeviceSpec::VirtioScsi { .. } | DeviceSpec::VirtioBlk { .. } | DeviceSpec::VirtioNet { .. } => {
             unreachable!("no emulated device")
         }
@@ -220,7 +247,9 @@ pub fn describe(layout: &Layout, rom_bytes: u32, config_bytes: u64) -> Described
         }
     }
     let bars = layout.bars.map(|bar: Bar| u64::from(bar.bytes()));
-    Described::new(bars, u64::from(rom_bytes), config_bytes, layout.interrupt_pin != 0, msi, msix)
+    let intx = layout.interrupt_pin != 0;
+    let device = Described::new(bars, u64::from(rom_bytes), config_bytes, intx, msi, msix);
+    Described { migration: true, ..device }
 }
 
 /// The bytes of an option ROM.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use control::step::Device as DeviceSpec;
 use frame::{Frame, Refused, Taken};
-use request::Rewrite;
+use request::{Mac, Rewrite};
 use switch::Reason;
 
 use super::super::net::{LINK_MBPS, Passing, reason_of};
@@ -65,6 +66,21 @@ impl Lane {
         self.emulated.expect(deadline);
     }
 
+    /// A NIC that came from another host learns what its network is here, and is found here from now on.
+    pub(super) fn show_where(&mut self, index: u32) {
+        let Some(slot) = self.emulated.get(index) else { return };
+        if std::mem::take(&mut slot.renewed) {
+            self.tell_link(index);
+        }
+        let Some(slot) = self.emulated.get(index) else { return };
+        if std::mem::take(&mut slot.announces)
+            && let (Model::Nic(model), DeviceSpec::Nic { mac, .. }) = (&slot.model, &slot.spec.device)
+        {
+            let (network, port, mac) = (model.network, model.port, Mac(mac.0));
+            self.announce_from(network, port, mac);
+        }
+    }
+
     pub(in super::super) fn deliver_to_emulated(
         &mut self,
         index: u32,
@@ -72,7 +88,7 @@ impl Lane {
         rewrite: Rewrite,
     ) -> Result<(), Reason> {
         let Some(slot) = self.emulated.get(index) else { return Err(Reason::Disabled) };
-        if slot.quarantined || !slot.link.is_connected() {
+        if slot.quarantined || slot.is_stopped() || !slot.link.is_connected() {
             return Err(Reason::Disabled);
         }
         let memory = &slot.memory;

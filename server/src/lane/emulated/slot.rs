@@ -16,9 +16,11 @@ use vfio_user::{Device as Described, Fault};
 use super::super::link::LISTENER;
 use super::super::listener::listen;
 use super::super::token::Token;
+use super::dirty::DirtyLog;
 use super::irqs::Irqs;
 use super::link::Link;
 use super::memory::GuestMemory;
+use super::migration::DIRTY;
 use super::model::Model;
 use crate::blame;
 use crate::vault::Vault;
@@ -58,6 +60,16 @@ pub struct Slot {
     /// A message waits for requests to end, since then.
     pub held: Option<Instant>,
     pub config_dirty: bool,
+    /// Pages that were written, if the client wants to know.
+    pub dirty: Option<DirtyLog>,
+    /// The state that goes to another server.
+    pub saved: Vec<u8>,
+    /// The device came from another server, and was not started yet.
+    pub arrived: bool,
+    /// The model was made anew, and knows nothing of its network.
+    pub renewed: bool,
+    /// It has begun to work here: the network is to learn where it is now.
+    pub announces: bool,
     pub counters: Counters,
 }
 
@@ -96,7 +108,7 @@ impl Slot {
         let listener = listen(&spec, estate, vault)?;
         wait.add(listener.as_fd(), Token::EmulatedListener(index).into(), Interest::READ)
             .map_err(|error| failed("cannot wait for connections", error))?;
-        let (id, hot) = super::model::hot_of(&spec.device);
+        let (id, hot, _) = super::model::hot_of(&spec.device);
         let link = Link::resume(&name, id, hot, estate, vault).map_err(|error| {
             let _ = wait.delete(listener.as_fd());
             failed("cannot make the slot's ledger", error)
@@ -112,8 +124,7 @@ impl Slot {
         {
             tracing::warn!(slot = name, ?error, "firmware will not start this option ROM");
         }
-        // A region is a power of two of bytes, as its register asks for.
-        let rom_bytes = if rom.is_empty() { 0 } else { (rom.len() as u32).next_power_of_two().max(2048) };
+        let rom_bytes = region_of(&rom);
         let config = Config::new(layout, rom_bytes);
         let described = super::model::describe(layout, rom_bytes, config.len() as u64);
         let mut slot = Self {
@@ -137,6 +148,11 @@ impl Slot {
             interest: Interest::READ,
             held: None,
             config_dirty: false,
+            dirty: None,
+            saved: Vec::new(),
+            arrived: false,
+            renewed: false,
+            announces: false,
             counters: Counters::default(),
             spec,
         };
@@ -147,13 +163,14 @@ impl Slot {
             );
         }
         if !slot.abandoned {
-            slot.resume_link(rom_bytes, wait, now);
+            slot.resume_log(estate.remove(DIRTY));
+            slot.resume_link(wait, now);
         }
         Ok(slot)
     }
 
     /// What the last worker left half-way, then everything that its session says is there.
-    fn resume_link(&mut self, rom_bytes: u32, wait: &Wait, now: Instant) {
+    fn resume_link(&mut self, wait: &Wait, now: Instant) {
         if !self.link.is_connected() {
             return;
         }
@@ -162,9 +179,16 @@ impl Slot {
             self.disconnect(wait);
             return;
         }
-        self.restore(rom_bytes);
+        let state = self.link.ledger.model();
+        // Empty: nothing was written yet that would not be as after power on.
+        if !state.is_empty() && !self.restore(&state) {
+            tracing::error!(
+                slot = self.link.name,
+                "the device's state cannot be read; it is as after power on"
+            );
+        }
         self.rebuild_memory(None);
-        if !self.quarantined {
+        if !self.quarantined && !self.is_stopped() {
             self.model.function_mut().resume(&self.memory);
         }
         self.irqs.sync(&self.link, self.index, wait);
@@ -179,7 +203,7 @@ impl Slot {
     }
 
     /// Version 1: configuration space, then the model's own.
-    fn state(&self) -> Vec<u8> {
+    pub(super) fn state(&self) -> Vec<u8> {
         let config = self.config.encode();
         let mut bytes = STATE_VERSION.to_le_bytes().to_vec();
         bytes.extend((config.len() as u32).to_le_bytes());
@@ -188,31 +212,23 @@ impl Slot {
         bytes
     }
 
-    fn restore(&mut self, rom_bytes: u32) {
-        let bytes = self.link.ledger.model();
-        if bytes.is_empty() {
-            // Nothing was written yet that would not be as after power on.
-            return;
-        }
+    /// `false`: these bytes are no state of this slot's device.
+    pub(super) fn restore(&mut self, bytes: &[u8]) -> bool {
         let word = |at: usize| {
             let word = bytes.get(at..at + 4).and_then(|word| word.try_into().ok());
             word.map_or(0, u32::from_le_bytes)
         };
         let len = word(4) as usize;
         let parts = bytes.get(8..).and_then(|rest| rest.split_at_checked(len));
-        let (Some((config, model)), STATE_VERSION) = (parts, word(0)) else {
-            tracing::error!(
-                slot = self.link.name,
-                "the device's state cannot be read; it is as after power on"
-            );
-            return;
+        let (Some((config, model)), STATE_VERSION) = (parts, word(0)) else { return false };
+        let Some(config) = Config::decode(self.model.function().layout(), self.rom_bytes(), config) else {
+            return false;
         };
-        if let Some(config) = Config::decode(self.model.function().layout(), rom_bytes, config) {
-            self.config = config;
-        }
+        self.config = config;
         if !self.quarantined {
             self.model.function_mut().restore(model);
         }
+        true
     }
 
     /// The device's state, if it changed since it was last asked for.
@@ -282,6 +298,8 @@ impl Slot {
         self.power_on();
         self.epoch = self.epoch.wrapping_add(1);
         self.held = None;
+        (self.saved, self.arrived, self.announces) = (Vec::new(), false, false);
+        self.stop_log();
         self.link.disconnect();
         // What there was is gone with the guest: nothing of it is to be found by a successor.
         self.config_dirty = true;
@@ -337,11 +355,18 @@ impl Slot {
         }
     }
 
+    fn rom_bytes(&self) -> u32 {
+        region_of(&self.rom)
+    }
+
     /// Tells the guest what the model wants it to be told.
     pub fn signal(&mut self) {
-        if self.quarantined {
-            return;
+        if !self.quarantined && !self.is_stopped() {
+            self.signal_now();
         }
+    }
+
+    pub(super) fn signal_now(&mut self) {
         self.irqs.collect(self.model.function_mut().interrupts());
         self.counters.interrupts += self.irqs.signal(&mut self.link);
     }
@@ -351,6 +376,9 @@ impl Slot {
             return None;
         }
         let patience = self.held.map(super::turn::overdue_at);
+        if self.is_stopped() {
+            return patience;
+        }
         [self.model.function().deadline(), patience].into_iter().flatten().min()
     }
 
@@ -362,7 +390,9 @@ impl Slot {
             let _ = wait.delete(stream.as_fd());
         }
         self.irqs.clear(wait);
+        let dirty = self.dirty.take();
         let mut left = self.link.give_up();
+        left.extend(dirty.map(|log| (DIRTY.to_owned(), log.into_fd())));
         left.insert(LISTENER.to_owned(), OwnedFd::from(self.listener));
         left
     }
@@ -391,4 +421,9 @@ impl Slot {
         let own = own.map(|(name, value)| (name.to_owned(), value));
         faults.chain(own).chain(self.model.counters())
     }
+}
+
+/// A ROM's region is a power of two of bytes, as its register asks for.
+fn region_of(rom: &[u8]) -> u32 {
+    if rom.is_empty() { 0 } else { (rom.len() as u32).next_power_of_two().max(2048) }
 }

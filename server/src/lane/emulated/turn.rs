@@ -7,7 +7,9 @@ use std::time::Duration;
 use host::wait::{Interest, Wait};
 use host::{poll, socket};
 use request::Instant;
-use vfio_user::numbers::{HEADER_LEN, MESSAGE_MAX, REGION_CONFIG, REGION_READ, REGION_ROM, REPLY_MAX};
+use vfio_user::numbers::{
+    DEVICE_FEATURE, HEADER_LEN, MESSAGE_MAX, REGION_CONFIG, REGION_READ, REGION_ROM, REPLY_MAX,
+};
 use vfio_user::{Drain, Effect, Header, Write};
 
 use super::ledger::REPLIES_MAX;
@@ -168,6 +170,10 @@ impl Slot {
                 self.rebuild_memory(Some((address, size)));
                 self.guest.is_settled()
             }
+            // A device whose state goes elsewhere leaves no order half-way.
+            Drain::All if header.command == DEVICE_FEATURE => {
+                self.outstanding == 0 && !self.model.is_settling()
+            }
             Drain::All => self.outstanding == 0,
             Drain::Nothing => header.command != REGION_READ || !self.model.is_settling(),
         };
@@ -203,6 +209,7 @@ impl Slot {
     ) {
         self.counters.messages += 1;
         let mut replies = std::mem::take(&mut self.link.replies);
+        let start = replies.len();
         let described = std::mem::take(&mut self.described);
         let outcome = self.link.session.follow(&described, header, payload, fds.len(), &mut replies);
         self.link.keep_fds(&outcome.kept, fds);
@@ -236,12 +243,25 @@ impl Slot {
                 self.power_on();
                 after.reset = true;
             }
-            // Not offered: the session has refused them.
-            Effect::Migrate { .. }
-            | Effect::Saved { .. }
-            | Effect::LogStart
-            | Effect::LogStop
-            | Effect::LogReport { .. } => {}
+            Effect::Migrate { transition, incoming } => {
+                self.migrate(transition, &incoming, header, start, &mut replies, now);
+            }
+            Effect::Saved { from, into } => {
+                if let Some(into) = replies.get_mut(into) {
+                    self.give_saved(from, into);
+                }
+            }
+            Effect::LogStart => {
+                if !self.start_log() {
+                    self.link.session.log_refused(header, start, &mut replies);
+                }
+            }
+            Effect::LogStop => self.stop_log(),
+            Effect::LogReport { address, length, page_size, into } => {
+                if let Some(into) = replies.get_mut(into) {
+                    self.report_dirty(address, length, page_size, into);
+                }
+            }
         }
         self.described = described;
         self.link.replies = replies;
@@ -283,7 +303,8 @@ impl Slot {
             }
             REGION_ROM => false,
             bar => {
-                if !self.quarantined {
+                // A device that rests for its state to be read takes no orders that would change it.
+                if !self.quarantined && !self.is_stopped() {
                     self.model.function_mut().write(now, &self.memory, bar as u8, write.offset, write.data);
                 }
                 false
@@ -296,6 +317,9 @@ impl Slot {
         self.counters.looks += 1;
         let state = self.changed_state();
         self.link.commit(batch.handled, batch.session, state.as_deref());
+        if let Some(log) = &self.dirty {
+            log.taken();
+        }
         self.link.release(&batch.dropped);
         let settled = self.link.settle();
         self.signal();

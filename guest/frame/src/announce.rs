@@ -1,7 +1,7 @@
 use request::Mac;
 
 /// The frame that says where a guest is now: a reverse ARP request (RFC 903) to everybody, from
-/// its address. For VHOST_USER_SEND_RARP, when a guest that arrived cannot announce itself.
+/// its address. For a guest that arrived by live migration and cannot announce itself.
 pub fn rarp(mac: Mac) -> [u8; 60] {
     let mut frame = [0; 60];
     frame[0..6].copy_from_slice(&Mac::BROADCAST.0);
