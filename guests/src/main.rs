@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const USAGE: &str = "usage:
   standpipe-guests list                          the tests and what they show
   standpipe-guests test [OPTIONS] NAME...|all    run tests
-      --long              longer runs, and 200 kills in the crash tests
+      --long              longer runs, 200 kills in the crash tests, and the emulated adapters with `all`
       --jobs N            so many tests at once, each with its own server and guests; as a default one for
                           each processor, two at most. Tests whose figures are times run by themselves.
       --against qemu      QEMU's own devices instead of Standpipe: checks the tests themselves
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["list"] => {
-            for case in cases::ALL.iter().chain(cases::ASKED) {
+            for case in cases::ALL.iter().chain(cases::LONG).chain(cases::TRIALS) {
                 println!("{:18} {}", case.name, case.about);
             }
             Ok(true)
@@ -93,7 +93,10 @@ fn test(words: &[&str]) -> Result<bool> {
     let mut chosen: Vec<&Case> = Vec::new();
     for name in names {
         match (name, cases::find(name)) {
-            ("all", _) => chosen.extend(cases::ALL.iter().filter(|case| case.fits(against))),
+            ("all", _) => {
+                let more = if long { cases::LONG } else { &[] };
+                chosen.extend(cases::ALL.iter().chain(more).filter(|case| case.fits(against)));
+            }
             (_, Some(case)) if case.fits(against) => chosen.push(case),
             (_, Some(_)) => return Err(Failure::new(format!("{name} needs Standpipe"))),
             (_, None) => {

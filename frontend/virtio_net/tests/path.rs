@@ -347,9 +347,9 @@ fn an_old_driver_has_the_short_header() {
 fn a_reverse_arp_in_digits() {
     let expected =
         "ffffffffffff 525400000001 8035 0001 0800 06 04 0003 525400000001 00000000 525400000001 00000000";
-    let text: String = rarp(OWN)[..42].iter().map(|b| format!("{b:02x}")).collect();
+    let text: String = frame::rarp(OWN)[..42].iter().map(|b| format!("{b:02x}")).collect();
     assert_eq!(text, expected.replace(' ', ""));
-    assert_eq!(rarp(OWN)[42..], [0; 18]);
+    assert_eq!(frame::rarp(OWN)[42..], [0; 18]);
 }
 
 proptest! {
