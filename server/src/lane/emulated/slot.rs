@@ -293,13 +293,14 @@ impl Slot {
             let _ = wait.delete(stream.as_fd());
         }
         self.irqs.clear(wait);
+        // Before the memory goes: it makes a map of it without a log.
+        self.stop_log();
         self.guest.clear();
         self.set_memory();
         self.power_on();
         self.epoch = self.epoch.wrapping_add(1);
         self.held = None;
         (self.saved, self.arrived, self.announces) = (Vec::new(), false, false);
-        self.stop_log();
         self.link.disconnect();
         // What there was is gone with the guest: nothing of it is to be found by a successor.
         self.config_dirty = true;
