@@ -277,6 +277,7 @@ fn pvscsi(bench: &Bench, plan: &Plan) -> Result<()> {
             _ => !line.contains("QEMU") && line.contains("pvscsi"),
         };
         let line = list.lines().find(wanted).during(format!("no disk is {name}'s: {list}"))?;
+        eprintln!("  {name} is {line}");
         devices.push(line.split(' ').next().unwrap_or("").to_string());
     }
     for round in 1..=plan.rounds {

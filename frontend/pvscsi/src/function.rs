@@ -224,8 +224,8 @@ impl Function for Adapter {
             ("kicks", counters.kicks),
             ("interrupts", counters.interrupts),
             ("held_back", counters.held_back),
-            ("messages", counters.messages),
-            ("messages_lost", counters.messages_lost),
+            ("ring_messages", counters.messages),
+            ("ring_messages_lost", counters.messages_lost),
         ];
         let faults = Fault::ALL.iter().zip(counters.faults);
         all.extend(faults.map(|(fault, count)| (fault.name(), count)));

@@ -299,7 +299,7 @@ fn messages_wait_for_room_and_come_once() {
         next.post_message(Hotplug::Removed { target: 1, lun: 0 });
         next.publish(NOW, memory);
     }
-    assert_eq!(counter(&next, "messages_lost"), 200 - 24 - 128);
+    assert_eq!(counter(&next, "ring_messages_lost"), 200 - 24 - 128);
     driver.set_word(STATE + 132, 0x8000_0000);
     next.publish(NOW, memory);
     assert_eq!(counter(&next, "fault_message_index"), 1);
