@@ -19,6 +19,14 @@ impl Log {
         Some(Self { bits: Window::new(mapping, offset, len)? })
     }
 
+    /// A log of this process alone, of all addresses below `end`.
+    pub fn below(end: u64) -> std::io::Result<Self> {
+        let len =
+            usize::try_from(end.div_ceil(8 << PAGE_SHIFT)).map_err(|_| std::io::ErrorKind::OutOfMemory)?;
+        let mapping = Arc::new(Mapping::anonymous(len)?);
+        Self::new(mapping, 0, len).ok_or_else(|| std::io::ErrorKind::OutOfMemory.into())
+    }
+
     /// Marks every page that `len` bytes at `address` touch. Pages beyond the log are the front
     /// end's loss: it gave a log too small for its memory.
     pub fn mark(&self, address: u64, len: u64) {
@@ -67,7 +75,7 @@ mod tests {
 
     #[test]
     fn marks_are_taken_once_and_only_where_they_are_asked_for() {
-        let log = Log { bits: Window::anonymous(8) };
+        let log = Log::below(0x40_000).unwrap();
         let taken = |address, len| {
             let mut pages = Vec::new();
             log.take(address, len, |page| pages.push(page));

@@ -307,6 +307,14 @@ impl Memory {
         }
     }
 
+    /// As if all of it had been written. A worker that dies between a write and its mark leaves a
+    /// page that nobody knows of, so its successor marks them all.
+    pub fn mark_all(&self) {
+        if let Some(log) = &self.log {
+            self.regions.iter().for_each(|region| log.mark(region.guest, region.len));
+        }
+    }
+
     /// Notes that guest memory at an address was written (a used ring).
     #[inline(always)]
     pub fn mark_range(&self, address: Address, len: u32) {
@@ -399,6 +407,15 @@ mod tests {
         assert_eq!(seen.load_u8(0), 0b10);
         memory.mark_range(Address(8191), 2);
         assert_eq!(seen.load_u8(0), 0b110);
+        memory.mark_all();
+        let pages = |region: &Region| (region.guest >> 12)..=((region.guest + region.len - 1) >> 12);
+        assert!(
+            memory
+                .regions()
+                .iter()
+                .flat_map(pages)
+                .all(|page| seen.load_u8(page as usize / 8) >> (page % 8) & 1 == 1)
+        );
     }
 
     #[test]

@@ -198,6 +198,7 @@ impl Slot {
         if let Err(error) = self.rebuild_memory() {
             tracing::error!(slot = self.link.name, ?error, "the guest's memory cannot be mapped again");
         }
+        self.memory.mark_all();
         for ring in 0..self.rings.len() as u32 {
             self.sync_ring(ring, true, wait);
             // An interrupt may have been lost with the worker; one too many does no harm.

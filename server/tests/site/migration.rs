@@ -160,7 +160,9 @@ fn every_page_that_a_device_wrote_is_named() {
         let named: BTreeSet<u64> = a.client().dirty_pages().unwrap().into_iter().collect();
         let missed: Vec<_> = changed.difference(&named).collect();
         assert!(missed.is_empty(), "round {round}: written and not named: {missed:#x?}");
-        assert!(named.len() < before.len() / 2, "round {round}: {} pages named", named.len());
+        // A new worker does not know what the last one wrote, and names everything.
+        let most = if round % 2 == 1 { before.len() } else { before.len() / 2 };
+        assert!(named.len() <= most, "round {round}: {} pages named", named.len());
         assert!(a.client().dirty_pages().unwrap().len() < named.len().max(2), "named twice");
         while a.receive(64, &mut |_| {}).unwrap() > 0 {}
         a.client().dirty_pages().unwrap();

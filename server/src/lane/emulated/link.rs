@@ -112,10 +112,6 @@ impl Link {
         })
     }
 
-    pub fn vault(&self) -> &Vault {
-        &self.vault
-    }
-
     pub fn is_connected(&self) -> bool {
         self.stream.is_some()
     }

@@ -4,19 +4,12 @@
 //! state, hot state), so a device that arrives begins as one whose worker died: by the way that every
 //! restart tests.
 
-use std::os::fd::AsFd;
-
-use guest_memory::Window;
+use guest_memory::{Log, Window};
 use request::Instant;
-use vfio_user::{Header, LogState, Transition};
+use vfio_user::{Header, Transition};
 
-use super::dirty::DirtyLog;
 use super::model::hot_of;
 use super::slot::Slot;
-use crate::vault;
-
-/// What a slot's dirty log is kept as.
-pub const DIRTY: &str = "dirty";
 
 /// `SPMIGRAT` in ASCII, then the form of what follows.
 const MAGIC: [u8; 8] = *b"SPMIGRAT";
@@ -150,69 +143,52 @@ impl Slot {
 
     /// From now on pages that are written are noted. `false`: they cannot be.
     pub(super) fn start_log(&mut self) -> bool {
-        let Some(state) = &self.link.session.state.log else { return false };
-        if self.outstanding > 0 {
-            // A store hangs: what it still has to read would not be noted.
-            return false;
+        // If a store hangs, what it still has to read would not be noted.
+        self.outstanding == 0 && self.note_writes()
+    }
+
+    pub(super) fn stop_log(&mut self) {
+        if self.guest.log.take().is_some() {
+            self.rebuild_memory(None);
         }
-        let log = match DirtyLog::create(&self.link.name, state) {
-            Ok(log) => log,
+    }
+
+    /// After a restart. Nobody knows what the last worker had written and not noted: all of it counts as
+    /// written.
+    pub(super) fn resume_log(&mut self) {
+        if self.link.session.state.log.is_none() {
+            return;
+        }
+        if self.note_writes() {
+            self.guest.seen(true).mark_all();
+        } else {
+            // The client's next question has an error for an answer.
+            self.link.session.state.log = None;
+        }
+    }
+
+    fn note_writes(&mut self) -> bool {
+        let Some(state) = &self.link.session.state.log else { return false };
+        match Log::below(state.end()) {
+            Ok(log) => self.guest.log = Some(log),
             Err(error) => {
                 tracing::error!(slot = self.link.name, %error, "dirty pages cannot be noted");
                 return false;
             }
-        };
-        self.link.vault().keep(&vault::name(&self.link.name, DIRTY), log.fd().as_fd());
-        self.note_writes(Some(log));
+        }
+        self.rebuild_memory(None);
         true
     }
 
-    pub(super) fn stop_log(&mut self) {
-        if self.dirty.is_some() {
-            self.link.vault().forget(&vault::name(&self.link.name, DIRTY));
-            self.note_writes(None);
-        }
-    }
-
-    /// After a restart: the log as the last worker left it, if there was one.
-    pub(super) fn resume_log(&mut self, kept: Option<std::os::fd::OwnedFd>) {
-        let name = vault::name(&self.link.name, DIRTY);
-        let Some(state) = self.link.session.state.log.clone() else {
-            if kept.is_some() {
-                self.link.vault().forget(&name);
-            }
-            return;
-        };
-        match kept.map(|fd| DirtyLog::open(fd, &state)) {
-            Some(Ok(log)) => self.note_writes(Some(log)),
-            _ => self.begin_with_all(&state, &name),
-        }
-    }
-
-    /// The log is lost, and with it what was written: everything may have been.
-    fn begin_with_all(&mut self, state: &LogState, name: &str) {
-        tracing::error!(slot = self.link.name, "the log of dirty pages is lost; all of them are sent again");
-        self.link.vault().forget(name);
-        match DirtyLog::create(&self.link.name, state) {
-            Ok(log) => {
-                log.mark_all(state);
-                self.link.vault().keep(name, log.fd().as_fd());
-                self.note_writes(Some(log));
-            }
-            // The client's next question has an error for an answer.
-            Err(_) => self.link.session.state.log = None,
-        }
-    }
-
-    fn note_writes(&mut self, log: Option<DirtyLog>) {
-        self.guest.log = log.as_ref().map(DirtyLog::marks);
-        self.dirty = log;
-        self.rebuild_memory(None);
-    }
-
+    /// Takes the marks of a range into a bitmap, one bit for `page_size` bytes.
     pub(super) fn report_dirty(&self, address: u64, length: u64, page_size: u64, bitmap: &mut [u8]) {
-        if let Some(log) = &self.dirty {
-            log.take(address, length, page_size, bitmap);
-        }
+        let Some(log) = &self.guest.log else { return };
+        log.take(address, length, |page| {
+            let bit = page.saturating_sub(address) / page_size;
+            let byte = usize::try_from(bit / 8).ok().and_then(|byte| bitmap.get_mut(byte));
+            if let Some(byte) = byte {
+                *byte |= 1 << (bit % 8);
+            }
+        });
     }
 }

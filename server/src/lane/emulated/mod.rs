@@ -9,7 +9,6 @@
 //! every turn, and drivers that can be told so ring no doorbells. Then the lane's one wait has its
 //! socket.
 
-mod dirty;
 mod irqs;
 mod ledger;
 mod link;

@@ -16,11 +16,9 @@ use vfio_user::{Device as Described, Fault};
 use super::super::link::LISTENER;
 use super::super::listener::listen;
 use super::super::token::Token;
-use super::dirty::DirtyLog;
 use super::irqs::Irqs;
 use super::link::Link;
 use super::memory::GuestMemory;
-use super::migration::DIRTY;
 use super::model::Model;
 use crate::blame;
 use crate::vault::Vault;
@@ -60,8 +58,6 @@ pub struct Slot {
     /// A message waits for requests to end, since then.
     pub held: Option<Instant>,
     pub config_dirty: bool,
-    /// Pages that were written, if the client wants to know.
-    pub dirty: Option<DirtyLog>,
     /// The state that goes to another server.
     pub saved: Vec<u8>,
     /// The device came from another server, and was not started yet.
@@ -148,7 +144,6 @@ impl Slot {
             interest: Interest::READ,
             held: None,
             config_dirty: false,
-            dirty: None,
             saved: Vec::new(),
             arrived: false,
             renewed: false,
@@ -163,7 +158,6 @@ impl Slot {
             );
         }
         if !slot.abandoned {
-            slot.resume_log(estate.remove(DIRTY));
             slot.resume_link(wait, now);
         }
         Ok(slot)
@@ -188,6 +182,7 @@ impl Slot {
             );
         }
         self.rebuild_memory(None);
+        self.resume_log();
         if !self.quarantined && !self.is_stopped() {
             self.model.function_mut().resume(&self.memory);
         }
@@ -391,9 +386,7 @@ impl Slot {
             let _ = wait.delete(stream.as_fd());
         }
         self.irqs.clear(wait);
-        let dirty = self.dirty.take();
         let mut left = self.link.give_up();
-        left.extend(dirty.map(|log| (DIRTY.to_owned(), log.into_fd())));
         left.insert(LISTENER.to_owned(), OwnedFd::from(self.listener));
         left
     }

@@ -317,9 +317,6 @@ impl Slot {
         self.counters.looks += 1;
         let state = self.changed_state();
         self.link.commit(batch.handled, batch.session, state.as_deref());
-        if let Some(log) = &self.dirty {
-            log.taken();
-        }
         self.link.release(&batch.dropped);
         let settled = self.link.settle();
         self.signal();
