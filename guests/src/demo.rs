@@ -3,7 +3,7 @@
 use crate::cases::{address, reach};
 use crate::guest::Guest;
 use crate::load::{VerifiedWrites, iperf3, iperf3_server};
-use crate::place::{Image, script};
+use crate::place::{Image, Kernel, script};
 use crate::server::binary;
 use crate::site::{DiskModel, MIB};
 use crate::torture::{Probe, disturb};
@@ -43,7 +43,7 @@ pub fn demo() -> Result<()> {
     );
 
     report.stage("The guests: a stock Debian 13 kernel, 256 MiB of memory each");
-    let image = Image::get()?;
+    let image = Image::get(Kernel::V6_12)?;
     let (accel, why) = accel::probe(&image, |what| report.seen(what))?;
     report.seen(format!("They run with {why}."));
     if accel == Accel::Tcg {

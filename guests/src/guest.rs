@@ -30,6 +30,21 @@ impl Accel {
     }
 }
 
+/// What boots a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// QEMU enters our kernel, which finds our root disk.
+    Kernel,
+    /// Nothing of ours: SeaBIOS has to find something among the devices, which is also the root.
+    Bios,
+    /// The same with OVMF.
+    Uefi,
+    /// SeaBIOS has to find the kernel; the root disk is there.
+    BiosRoot,
+    /// OVMF has to find the kernel; the root disk is there.
+    UefiRoot,
+}
+
 #[derive(Debug, Clone)]
 pub struct GuestSpec {
     pub name: String,
@@ -39,8 +54,7 @@ pub struct GuestSpec {
     pub smp: u32,
     /// Further arguments of QEMU: the devices under test.
     pub qemu_args: Vec<String>,
-    /// Nothing of ours boots the guest: its firmware has to find something among the devices.
-    pub firmware: bool,
+    pub start: Start,
     pub accel: Accel,
     /// Where the console's and QEMU's output go.
     pub files: PathBuf,
@@ -56,7 +70,7 @@ impl GuestSpec {
             pluggable_mib: 0,
             smp: 1,
             qemu_args: Vec::new(),
-            firmware: false,
+            start: Start::Kernel,
             accel,
             files: files.to_path_buf(),
             sockets: sockets.to_path_buf(),
@@ -113,10 +127,19 @@ impl Guest {
         if spec.pluggable_mib > 0 {
             command.args(["-m", &format!("slots=4,maxmem={}M", spec.memory_mib + spec.pluggable_mib)]);
         }
-        if spec.firmware {
-            command.args(["-boot", "order=d"]);
-        } else {
-            boot_ours(&mut command, image);
+        match spec.start {
+            Start::Kernel => boot_ours(&mut command, image),
+            Start::Bios | Start::Uefi => {
+                command.args(["-boot", "order=d"]);
+            }
+            Start::BiosRoot | Start::UefiRoot => root_disk(&mut command, image),
+        }
+        if matches!(spec.start, Start::Uefi | Start::UefiRoot) {
+            // What OVMF keeps in its variables ends with the guest.
+            let flash = "if=pflash,format=raw,file=/usr/share/OVMF/OVMF";
+            command
+                .args(["-drive", &format!("{flash}_CODE_4M.fd,unit=0,readonly=on")])
+                .args(["-drive", &format!("{flash}_VARS_4M.fd,unit=1,snapshot=on")]);
         }
         command
             .arg("-serial")
@@ -266,6 +289,11 @@ impl Drop for Guest {
     }
 }
 
+/// A panic boots the guest anew at once. The rest shortens the boot of an emulated guest.
+pub const KERNEL_WORDS: &str = "console=ttyS0 loglevel=4 panic=-1 nokaslr mitigations=off \
+     random.trust_cpu=on tsc=reliable no_timer_check memhp_default_state=online_movable cryptomgr.notests \
+     raid=noautodetect net.ifnames=0";
+
 /// The kernel and the root disk of the image.
 fn boot_ours(command: &mut Command, image: &Image) {
     command
@@ -273,12 +301,12 @@ fn boot_ours(command: &mut Command, image: &Image) {
         .arg(&image.kernel)
         .arg("-initrd")
         .arg(&image.initrd)
-        .arg("-append")
-        // A panic boots the guest anew at once. The rest shortens the boot of an emulated guest.
-        .arg(
-            "console=ttyS0 loglevel=4 panic=-1 nokaslr mitigations=off random.trust_cpu=on \
-             tsc=reliable no_timer_check memhp_default_state=online_movable cryptomgr.notests raid=noautodetect net.ifnames=0",
-        )
+        .args(["-append", KERNEL_WORDS]);
+    root_disk(command, image);
+}
+
+fn root_disk(command: &mut Command, image: &Image) {
+    command
         .arg("-blockdev")
         .arg(format!(
             "driver=raw,node-name=root,read-only=on,file.driver=file,file.filename={}",

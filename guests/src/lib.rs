@@ -36,6 +36,6 @@ pub mod world;
 
 pub use failure::{During, Failure, Result};
 pub use guest::{Accel, Guest, GuestSpec, Job, Output};
-pub use place::{Image, Scratch};
+pub use place::{Image, Kernel, Scratch};
 pub use server::Server;
 pub use world::{Against, Bench, World};

@@ -6,7 +6,9 @@ use standpipe_guests::cases::{self, Case};
 use standpipe_guests::site::DiskModel;
 use standpipe_guests::speed::{Plan, speed};
 use standpipe_guests::torture::{Model, torture};
-use standpipe_guests::{Against, Bench, During, Failure, Image, Result, World, accel, conformance, demo};
+use standpipe_guests::{
+    Against, Bench, During, Failure, Image, Kernel, Result, World, accel, conformance, demo,
+};
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -16,6 +18,8 @@ const USAGE: &str = "usage:
   standpipe-guests list                          the tests and what they show
   standpipe-guests test [OPTIONS] NAME...|all    run tests
       --long              longer runs, 200 kills in the crash tests, and the emulated adapters with `all`
+      --kernel 6.1|6.12|7|all
+                          Debian 12's kernel, 13's (without it), that of 13's backports, or each in turn
       --jobs N            so many tests at once, each with its own server and guests; as a default one for
                           each processor, two at most. Tests whose figures are times run by themselves.
       --against qemu      QEMU's own devices instead of Standpipe: checks the tests themselves
@@ -36,7 +40,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["list"] => {
-            for case in cases::ALL.iter().chain(cases::LONG).chain(cases::TRIALS) {
+            for case in cases::known() {
                 println!("{:18} {}", case.name, case.about);
             }
             Ok(true)
@@ -60,8 +64,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn prepare(against: Against, long: bool) -> Result<Bench> {
-    let image = Image::get()?;
+fn prepare(kernel: Kernel, against: Against, long: bool) -> Result<Bench> {
+    let image = Image::get(kernel)?;
     let (accel, why) = accel::probe(&image, |what| eprintln!("  {what}"))?;
     eprintln!("  guests run with {why}");
     Ok(Bench { image, accel, against, long })
@@ -70,10 +74,21 @@ fn prepare(against: Against, long: bool) -> Result<Bench> {
 fn test(words: &[&str]) -> Result<bool> {
     let (mut against, mut long, mut names) = (Against::Standpipe, false, Vec::new());
     let mut jobs = std::thread::available_parallelism().map_or(1, |processors| processors.get().min(2));
+    let mut kernels = vec![Kernel::V6_12];
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match *word {
             "--long" => long = true,
+            "--kernel" => {
+                let named = words.next().copied().unwrap_or("");
+                kernels = Kernel::ALL
+                    .into_iter()
+                    .filter(|kernel| named == "all" || kernel.name() == named)
+                    .collect();
+                if kernels.is_empty() {
+                    return Err(Failure::new("--kernel takes 6.1, 6.12, 7 or all"));
+                }
+            }
             "--jobs" => {
                 let number = words.next().and_then(|word| word.parse().ok());
                 jobs = number
@@ -107,13 +122,29 @@ fn test(words: &[&str]) -> Result<bool> {
     if chosen.is_empty() {
         return Err(Failure::new(USAGE));
     }
-    let bench = prepare(against, long)?;
-    let (beside, alone): (Vec<&Case>, Vec<&Case>) = chosen.into_iter().partition(|case| !case.alone);
+    let mut failures = 0;
+    let mut passes = 0;
+    for kernel in &kernels {
+        let bench = prepare(*kernel, against, long)?;
+        if kernels.len() > 1 {
+            println!("Linux {}", bench.image.release);
+        }
+        let (count, failed) = run_cases(&chosen, &bench, jobs);
+        failures += failed;
+        passes += count - failed;
+    }
+    println!("guests: {passes} passed, {failures} failed");
+    Ok(failures == 0)
+}
+
+/// Runs cases on one image, and gives their number and that of those that failed.
+fn run_cases(chosen: &[&Case], bench: &Bench, jobs: usize) -> (u32, u32) {
+    let (beside, alone): (Vec<&Case>, Vec<&Case>) = chosen.iter().partition(|case| !case.alone);
     let count = AtomicU32::new(0);
     let failed = AtomicU32::new(0);
     let one = |case: &Case| {
         count.fetch_add(1, Ordering::Relaxed);
-        if !told(case, &bench) {
+        if !told(case, bench) {
             failed.fetch_add(1, Ordering::Relaxed);
         }
     };
@@ -129,9 +160,7 @@ fn test(words: &[&str]) -> Result<bool> {
         }
     });
     alone.into_iter().for_each(one);
-    let (count, failed) = (count.into_inner(), failed.into_inner());
-    println!("guests: {} passed, {failed} failed", count - failed);
-    Ok(failed == 0)
+    (count.into_inner(), failed.into_inner())
 }
 
 /// Runs a case and prints what came of it, as lines that hang together.
@@ -149,7 +178,7 @@ fn told(case: &Case, bench: &Bench) -> bool {
 }
 
 fn run(command: &str, against: Against) -> Result<bool> {
-    let bench = prepare(against, false)?;
+    let bench = prepare(Kernel::V6_12, against, false)?;
     let world = World::open(&bench, "run", |site| {
         site.volume("first", 256)
             .volume("second", 256)
@@ -177,7 +206,7 @@ fn speed_command(words: &[&str]) -> Result<bool> {
             _ => return Err(Failure::new(USAGE)),
         }
     }
-    speed(&prepare(Against::Standpipe, false)?, &plan)?;
+    speed(&prepare(Kernel::V6_12, Against::Standpipe, false)?, &plan)?;
     Ok(true)
 }
 
@@ -201,7 +230,7 @@ fn torture_command(words: &[&str]) -> Result<bool> {
             _ => return Err(Failure::new(USAGE)),
         }
     }
-    let bench = prepare(Against::Standpipe, true)?;
+    let bench = prepare(Kernel::V6_12, Against::Standpipe, true)?;
     let mut clean = true;
     for model in models {
         let toll = torture(&bench, model, kills, &mut |kill| {

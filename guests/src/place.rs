@@ -38,6 +38,27 @@ pub fn in_tree(program: &str) -> Command {
     command
 }
 
+/// Debian's kernels that guests can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    V6_1,
+    V6_12,
+    V7,
+}
+
+impl Kernel {
+    pub const ALL: [Kernel; 3] = [Kernel::V6_1, Kernel::V6_12, Kernel::V7];
+
+    /// As `script/guest-image` calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kernel::V6_1 => "6.1",
+            Kernel::V6_12 => "6.12",
+            Kernel::V7 => "7",
+        }
+    }
+}
+
 /// The guest's kernel, initramfs and root disk, and a CD that boots the same guest.
 #[derive(Debug, Clone)]
 pub struct Image {
@@ -45,13 +66,27 @@ pub struct Image {
     pub initrd: PathBuf,
     pub root: PathBuf,
     pub cd: PathBuf,
+    /// A folder with `vmlinuz`, which firmware can load, and `initrd`.
+    pub boot: PathBuf,
+    /// What `uname -r` says in the guest.
+    pub release: String,
 }
 
 impl Image {
     /// Asks `script/guest-image`, which makes the tree and the image when they are not there.
-    pub fn get() -> Result<Image> {
+    pub fn get(kernel: Kernel) -> Result<Image> {
         tree()?;
-        let answer = run_script("guest-image")?;
+        Image::made(&["--kernel", kernel.name()])
+    }
+
+    /// The same with DPDK in the guest, and Debian 13's kernel.
+    pub fn with_dpdk() -> Result<Image> {
+        run_script("tree", &["--dpdk"])?;
+        Image::made(&["--dpdk"])
+    }
+
+    fn made(arguments: &[&str]) -> Result<Image> {
+        let answer = run_script("guest-image", arguments)?;
         let field = |name: &str| {
             answer
                 .lines()
@@ -64,17 +99,31 @@ impl Image {
             initrd: field("initrd")?,
             root: field("root")?,
             cd: field("cd")?,
+            boot: field("boot")?,
+            release: field("release")?.display().to_string(),
         })
     }
 }
 
 /// Makes the Debian tree, unless it is there.
 pub fn tree() -> Result<()> {
-    run_script("tree").map(drop)
+    run_script("tree", &[]).map(drop)
 }
 
-fn run_script(name: &str) -> Result<String> {
+/// Makes the Debian tree with the firmware that boots over networks and its servers, unless it is there, and
+/// says where it is.
+pub fn tree_with_firmware() -> Result<PathBuf> {
+    run_script("tree", &["--firmware"]).map(|path| PathBuf::from(path.trim()))
+}
+
+/// An option ROM with a UEFI driver for PVSCSI, which is built when it is not there.
+pub fn pvscsi_rom() -> Result<PathBuf> {
+    run_script("pvscsi-rom", &[]).map(|path| PathBuf::from(path.trim()))
+}
+
+fn run_script(name: &str, arguments: &[&str]) -> Result<String> {
     let output = Command::new(script(name))
+        .args(arguments)
         .stderr(Stdio::inherit())
         .output()
         .during(format!("running script/{name}"))?;

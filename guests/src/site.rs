@@ -96,6 +96,8 @@ pub struct Slot {
     /// `disk0`, `nic0`.
     pub name: String,
     pub device: Device,
+    /// An option ROM from which the VM boots.
+    pub rom: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone)]
@@ -243,12 +245,19 @@ impl Site {
         self
     }
 
+    /// Gives the slot that was added last an option ROM, and the first place in the order of booting.
+    pub fn boots_from(mut self, rom: &Path) -> Site {
+        let slot = self.vms.last_mut().and_then(|vm| vm.slots.last_mut());
+        slot.expect("a slot was added before").rom = Some(rom.to_path_buf());
+        self
+    }
+
     fn slot(mut self, vm: &str, slot: &str, device: Device) -> Site {
         if self.find(vm).is_none() {
             self.vms.push(Vm { name: vm.into(), slots: Vec::new() });
         }
         let found = self.vms.iter_mut().find(|v| v.name == vm).expect("it was added above");
-        found.slots.push(Slot { name: slot.into(), device });
+        found.slots.push(Slot { name: slot.into(), device, rom: None });
         self
     }
 
@@ -337,6 +346,9 @@ impl Site {
         for vm in &self.vms {
             for slot in &vm.slots {
                 line(format_args!("[vm.{}.{}]", vm.name, slot.name));
+                if let Some(rom) = &slot.rom {
+                    line(format_args!("rom = {rom:?}\nboot_index = 1"));
+                }
                 match &slot.device {
                     Device::Disk {
                         model: model @ (DiskModel::Scsi | DiskModel::Pvscsi),

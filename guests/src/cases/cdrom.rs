@@ -1,7 +1,7 @@
 //! CDs: one is read in a guest, another boots a guest.
 
-use crate::guest::Guest;
-use crate::place::in_tree;
+use crate::guest::{COMMAND_MAX, Guest, Start};
+use crate::place::{in_tree, pvscsi_rom};
 use crate::site::{DiskModel, Kind, Site};
 use crate::steps::Steps;
 use crate::world::{Against, Bench, World};
@@ -120,33 +120,45 @@ pub fn cdrom(bench: &Bench) -> Result<String> {
 }
 
 pub fn boot(bench: &Bench) -> Result<String> {
-    boot_from(bench, "cd-boot", DiskModel::Scsi)
+    boot_from(bench, "cd-boot", DiskModel::Scsi, Start::Bios)
 }
 
 pub fn boot_pvscsi(bench: &Bench) -> Result<String> {
-    boot_from(bench, "pvscsi-boot", DiskModel::Pvscsi)
+    boot_from(bench, "pvscsi-boot", DiskModel::Pvscsi, Start::Bios)
 }
 
-/// SeaBIOS finds the CD behind the SCSI controller and starts the boot loader on it, which starts a kernel with
-/// an initramfs, which mounts the CD as its root: a live system, and how an installer starts.
-fn boot_from(bench: &Bench, name: &str, model: DiskModel) -> Result<String> {
+pub fn boot_pvscsi_uefi(bench: &Bench) -> Result<String> {
+    boot_from(bench, "pvscsi-boot-uefi", DiskModel::Pvscsi, Start::Uefi)
+}
+
+/// The firmware finds the CD behind the SCSI controller and starts the boot loader on it, which starts a kernel
+/// with an initramfs, which mounts the CD as its root: a live system, and how an installer starts.
+fn boot_from(bench: &Bench, name: &str, model: DiskModel, start: Start) -> Result<String> {
+    let rom = if start == Start::Uefi { Some(pvscsi_rom()?) } else { None };
     let mut copied = Err(crate::Failure::new("the site was not described"));
     let world = World::open(bench, name, |site| {
         copied = std::fs::create_dir_all(&site.store)
             .and_then(|()| std::fs::copy(&bench.image.cd, site.file("live")))
             .during("copying the CD");
-        cd(site, "live", *copied.as_ref().unwrap_or(&2048)).disk("web1", "disk0", model, &["live"])
+        let site =
+            cd(site, "live", *copied.as_ref().unwrap_or(&2048)).disk("web1", "disk0", model, &["live"]);
+        match &rom {
+            Some(rom) => site.boots_from(rom),
+            None => site,
+        }
     });
     let bytes = copied?;
     let world = world?;
     let mut spec = world.spec("web1")?;
-    spec.firmware = true;
+    spec.start = start;
     let started = Instant::now();
     let guest = Guest::start(&bench.image, spec)?;
     guest.wait_boots(1, BOOT_MAX)?;
     let up = started.elapsed().as_secs_f64();
     let root = guest.check("mount | grep ' / '")?;
     ensure!(root.contains("/dev/sr0") && root.contains("iso9660"), "the root is: {root}");
+    let uefi = guest.run("test -d /sys/firmware/efi", COMMAND_MAX)?.status == 0;
+    ensure!(uefi == (start == Start::Uefi), "UEFI: {uefi}");
     guest.check("test ! -e /dev/nvme0 && lsscsi && fio --version && sg_inq /dev/sr0")?;
     guest.shutdown()?;
     Ok(format!("boot_s={up:.1} cd_bytes={bytes}"))

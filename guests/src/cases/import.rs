@@ -3,7 +3,7 @@
 
 use crate::cases::disk::no_errors;
 use crate::cases::net::{ONE, OTHER, address, reach};
-use crate::guest::Guest;
+use crate::guest::{Guest, Start};
 use crate::load::VerifiedWrites;
 use crate::place::{in_tree, repository};
 use crate::site::MIB;
@@ -200,7 +200,7 @@ pub fn import(bench: &Bench) -> Result<String> {
     }
 
     let mut spec = world.spec("web1")?;
-    spec.firmware = true;
+    spec.start = Start::Bios;
     let started = Instant::now();
     let guest = Guest::start(&bench.image, spec)?;
     let other = world.start("web2")?;

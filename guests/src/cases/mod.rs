@@ -3,12 +3,14 @@
 
 mod cdrom;
 mod disk;
+mod dpdk;
 mod emulated;
 mod import;
 mod initiator;
 mod life;
 mod multi;
 mod net;
+mod netboot;
 mod reserve;
 mod shared;
 mod space;
@@ -191,6 +193,15 @@ pub const LONG: &[Case] = &[
         "a guest's firmware boots from a CD behind PVSCSI, which is its root",
         cdrom::boot_pvscsi,
     ),
+    own(
+        "ipxe-e1000",
+        "iPXE's ROM on an e1000 boots a kernel over the network, from SeaBIOS and from OVMF",
+        netboot::e1000,
+    ),
+    own("ipxe-82545em", "iPXE without a ROM boots a kernel through an 82545EM", netboot::e1000_82545em),
+    own("ipxe-e1000e", "iPXE's ROM on an e1000e, as on an e1000", netboot::e1000e),
+    own("ipxe-vlance", "the same on a vlance", netboot::vlance),
+    own("ipxe-vmxnet3", "the same on a vmxnet3", netboot::vmxnet3),
 ];
 
 /// Run when they are named: none of these has passed as a whole yet.
@@ -211,10 +222,24 @@ pub const TRIALS: &[Case] = &[
         "one volume on pvscsi and virtio-scsi at once: one name, and what one writes the other reads",
         emulated::graduation,
     ),
+    own(
+        "pvscsi-boot-uefi",
+        "OVMF boots a guest from a CD behind PVSCSI, by edk2's driver from an option ROM",
+        cdrom::boot_pvscsi_uefi,
+    ),
+    own("dpdk-e1000", "DPDK's driver for 82540EM: pings answered, and frames in a circle", dpdk::e1000),
+    own("dpdk-82545em", "the same for 82545EM", dpdk::e1000_82545em),
+    own("dpdk-e1000e", "the same for 82574L", dpdk::e1000e),
+    own("dpdk-vmxnet3", "the same for VMXNET3", dpdk::vmxnet3),
 ];
 
+/// All that there are.
+pub fn known() -> impl Iterator<Item = &'static Case> {
+    ALL.iter().chain(LONG).chain(TRIALS)
+}
+
 pub fn find(name: &str) -> Option<&'static Case> {
-    ALL.iter().chain(LONG).chain(TRIALS).find(|case| case.name == name)
+    known().find(|case| case.name == name)
 }
 
 impl Case {
@@ -248,7 +273,7 @@ mod tests {
 
     #[test]
     fn names_are_unique() {
-        let all: Vec<&Case> = ALL.iter().chain(LONG).chain(TRIALS).collect();
+        let all: Vec<&Case> = known().collect();
         for (at, case) in all.iter().enumerate() {
             assert!(all[..at].iter().all(|other| other.name != case.name), "{} is there twice", case.name);
         }
