@@ -261,7 +261,9 @@ impl Plan {
                 Device::Pvscsi { luns: before, port_id: was, path: from, .. },
                 Device::Pvscsi { luns: after, port_id: is, path: to, .. },
             ) if same_place && was == is => {
-                let changed = old.user != new.user || from != to;
+                let changed = old.user != new.user
+                    || from != to
+                    || old.device.maps_doorbells() != new.device.maps_doorbells();
                 self.luns(id, before, after);
                 if changed {
                     self.arrive.push(Step::ChangeSlot(new));

@@ -2,7 +2,7 @@
 //! the steps that lead from one site to another.
 
 use crate::site::{
-    IscsiName, Kind, LunAddress, Mac, Model, Naa, NicModel, PathState, ServerConfig, Size, SlotId,
+    Doorbells, IscsiName, Kind, LunAddress, Mac, Model, Naa, NicModel, PathState, ServerConfig, Size, SlotId,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -121,6 +121,9 @@ pub enum Device {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schema(value_type = Option<String>)]
         rom: Option<PathBuf>,
+        /// Those that the guest may be given as memory.
+        #[serde(default)]
+        doorbells: Doorbells,
     },
     /// A network adapter of hardware that guests know, over vfio-user.
     Nic {
@@ -132,6 +135,9 @@ pub enum Device {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schema(value_type = Option<String>)]
         rom: Option<PathBuf>,
+        /// Those that the guest may be given as memory.
+        #[serde(default)]
+        doorbells: Doorbells,
     },
 }
 
@@ -174,6 +180,16 @@ impl Device {
         match self {
             Device::Pvscsi { rom, .. } | Device::Nic { rom, .. } => rom.as_deref(),
             Device::VirtioScsi { .. } | Device::VirtioBlk { .. } | Device::VirtioNet { .. } => None,
+        }
+    }
+
+    /// Its doorbells are to be memory of the guest.
+    pub fn maps_doorbells(&self) -> bool {
+        match self {
+            Device::Pvscsi { doorbells, .. } | Device::Nic { doorbells, .. } => {
+                *doorbells == Doorbells::Mapped
+            }
+            Device::VirtioScsi { .. } | Device::VirtioBlk { .. } | Device::VirtioNet { .. } => false,
         }
     }
 

@@ -26,7 +26,7 @@ const USAGE: &str = "usage:
   standpipe-guests run [--against qemu] COMMAND  boot a guest with two disks and a NIC, run a shell command in it
   standpipe-guests torture --model MODEL|all|emulated --kills N
                                                  kill the worker under verified load; all are the virtio models
-  standpipe-guests speed [--rounds N] [--secs S] [--model TEXT]
+  standpipe-guests speed [--rounds N] [--secs S] [--model TEXT] [--doorbells trapped|mapped]
                                                  emulated models beside QEMU's own in the same guest
   standpipe-guests iscsi-suite [--long] [SUITE...]
                                                  libiscsi's conformance suite on our iSCSI target, without a guest
@@ -195,13 +195,15 @@ fn run(command: &str, against: Against) -> Result<bool> {
 }
 
 fn speed_command(words: &[&str]) -> Result<bool> {
-    let mut plan = Plan { rounds: 3, seconds: 5, models: String::new() };
+    let mut plan = Plan { rounds: 3, seconds: 5, models: String::new(), doorbells: "trapped" };
     for pair in words.chunks(2) {
         let [name, value] = pair else { return Err(Failure::new(USAGE)) };
         let number = || value.parse::<u32>().ok().filter(|number| *number > 0);
         match *name {
             "--rounds" => plan.rounds = number().during("--rounds takes a number above 0")?,
             "--secs" => plan.seconds = number().during("--secs takes a number above 0")?,
+            "--doorbells" if *value == "trapped" => plan.doorbells = "trapped",
+            "--doorbells" if *value == "mapped" => plan.doorbells = "mapped",
             "--model" => plan.models = value.to_string(),
             _ => return Err(Failure::new(USAGE)),
         }

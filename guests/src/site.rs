@@ -169,6 +169,8 @@ pub struct Site {
     pub vms: Vec<Vm>,
     pub portals: Vec<Portal>,
     pub target: Option<Target>,
+    /// VM, slot, and how the slot's doorbells reach the server.
+    pub doorbells: Vec<(String, String, &'static str)>,
 }
 
 pub const MIB: u64 = 1 << 20;
@@ -231,6 +233,12 @@ impl Site {
                 *vlans = tags.to_vec();
             }
         }
+        self
+    }
+
+    /// `trapped` or `mapped`.
+    pub fn doorbells(mut self, vm: &str, slot: &str, how: &'static str) -> Site {
+        self.doorbells.push((vm.to_owned(), slot.to_owned(), how));
         self
     }
 
@@ -348,6 +356,9 @@ impl Site {
                 line(format_args!("[vm.{}.{}]", vm.name, slot.name));
                 if let Some(rom) = &slot.rom {
                     line(format_args!("rom = {rom:?}\nboot_index = 1"));
+                }
+                for (.., how) in self.doorbells.iter().filter(|(v, s, _)| *v == vm.name && *s == slot.name) {
+                    line(format_args!("doorbells = {how:?}"));
                 }
                 match &slot.device {
                     Device::Disk {

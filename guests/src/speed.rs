@@ -22,6 +22,8 @@ pub struct Plan {
     pub seconds: u32,
     /// Only models whose name contains this.
     pub models: String,
+    /// How doorbells of slots reach the server, where that can be chosen.
+    pub doorbells: &'static str,
 }
 
 /// Frames a second that the host offers where receiving is measured: more than any of these guests
@@ -71,10 +73,15 @@ fn nic(bench: &Bench, plan: &Plan, model: NicModel) -> Result<()> {
     ];
     let [ours, virtio, qemu] = &contenders;
     let world = World::open(bench, &format!("speed-{}", model.name()), |site| {
-        site.network("lan", 1500, Some(&ours.host.tap))
+        let site = site
+            .network("lan", 1500, Some(&ours.host.tap))
             .network("lan2", 1500, Some(&virtio.host.tap))
             .nic_of(model, "web1", "nic0", "lan", 1)
-            .nic("web1", "nic1", "lan2", 2, 1)
+            .nic("web1", "nic1", "lan2", 2, 1);
+        match model {
+            NicModel::Vmxnet3 => site.doorbells("web1", "nic0", plan.doorbells),
+            _ => site,
+        }
     })?;
     let mut spec = world.spec("web1")?;
     let tap = format!("tap,id=own,ifname={},script=no,downscript=no", qemu.host.tap);
@@ -246,6 +253,7 @@ fn pvscsi(bench: &Bench, plan: &Plan) -> Result<()> {
             .with(|volume| volume.kind = Kind::Null)
             .disk("web1", "disk0", DiskModel::Pvscsi, &["ours"])
             .disk("web1", "disk1", DiskModel::Scsi, &["virtio"])
+            .doorbells("web1", "disk0", plan.doorbells)
     })?;
     let mut spec = world.spec("web1")?;
     spec.qemu_args.extend(

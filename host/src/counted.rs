@@ -19,6 +19,15 @@ pub struct Slip {
     at: usize,
 }
 
+/// Room for one descriptor, aligned as its header wants it.
+struct Control([u64; 8]);
+
+const _: () = {
+    assert!(align_of::<libc::cmsghdr>() <= align_of::<Control>());
+    // SAFETY: arithmetic on a length.
+    assert!(unsafe { libc::CMSG_SPACE(size_of::<libc::c_int>() as u32) } as usize <= size_of::<Control>());
+};
+
 /// Where the bytes go that were looked at before.
 const WASTE: usize = 4096;
 /// So many pieces of that size in one call.
@@ -93,14 +102,34 @@ impl Slip {
         if len > 0 && count == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(count) }
     }
 
-    /// Sends bytes, as many as the stream takes without waiting. The slip has to be clear, and says
-    /// afterwards how many that were.
-    pub fn send(&self, socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    /// Sends bytes, as many as the stream takes without waiting, and a descriptor with the first of them.
+    /// The slip has to be clear, and says afterwards how many bytes that were.
+    pub fn send(
+        &self,
+        socket: BorrowedFd<'_>,
+        bytes: &[u8],
+        fd: Option<BorrowedFd<'_>>,
+    ) -> io::Result<usize> {
         let mut vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         self.fill(&mut vector, 1);
+        let mut control = Control([0; 8]);
+        if let Some(fd) = fd {
+            // SAFETY: the header lies in a live mapping; it points to `control`, which outlives the call
+            // and is long enough and aligned for a header and one descriptor (asserted below).
+            unsafe {
+                let message = &raw mut (*self.header()).msg_hdr;
+                (*message).msg_control = control.0.as_mut_ptr().cast();
+                (*message).msg_controllen = libc::CMSG_SPACE(size_of::<libc::c_int>() as u32) as _;
+                let first = libc::CMSG_FIRSTHDR(message);
+                (*first).cmsg_level = libc::SOL_SOCKET;
+                (*first).cmsg_type = libc::SCM_RIGHTS;
+                (*first).cmsg_len = libc::CMSG_LEN(size_of::<libc::c_int>() as u32) as _;
+                libc::CMSG_DATA(first).cast::<libc::c_int>().write_unaligned(fd.as_raw_fd());
+            }
+        }
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        // SAFETY: the header lies in a live mapping; it points to `vector`, and that to `bytes`, which
-        // outlive the call and are only read.
+        // SAFETY: the header lies in a live mapping; it points to `vector`, that to `bytes`, and to
+        // `control`, which outlive the call and are only read.
         let moved = unsafe { libc::sendmmsg(socket.as_raw_fd(), self.header(), 1, flags as _) };
         self.ended(moved)
     }
@@ -154,7 +183,7 @@ mod tests {
         let successor = Slip::new(Arc::clone(&memory), 64).unwrap();
         assert_eq!(successor.count(), 4);
         slip.clear();
-        assert_eq!(slip.send(ours.as_fd(), b"answer").unwrap(), 6);
+        assert_eq!(slip.send(ours.as_fd(), b"answer", None).unwrap(), 6);
         assert_eq!(successor.count(), 6);
         let mut got = [0; 6];
         theirs.read_exact(&mut got).unwrap();
@@ -168,6 +197,21 @@ mod tests {
     }
 
     #[test]
+    fn a_descriptor_goes_with_the_first_byte() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let memory = shared();
+        let slip = Slip::new(Arc::clone(&memory), 0).unwrap();
+        let file = memfd::create("page", 4096).unwrap();
+        assert_eq!(slip.send(ours.as_fd(), b"here", Some(file.as_fd())).unwrap(), 4);
+        slip.clear();
+        assert_eq!(slip.send(ours.as_fd(), b"more", None).unwrap(), 4);
+        let mut bytes = [0; 16];
+        let got = socket::peek(theirs.as_fd(), &mut bytes).unwrap().unwrap();
+        assert_eq!((&bytes[..got.len], got.fds.len()), (&b"here"[..], 1));
+        assert_eq!(memfd::identity(&got.fds[0]).unwrap(), memfd::identity(&file).unwrap());
+    }
+
+    #[test]
     fn a_full_stream_takes_a_part_and_says_how_much() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let slip = Slip::new(shared(), 0).unwrap();
@@ -175,7 +219,7 @@ mod tests {
         let mut sent = 0;
         loop {
             slip.clear();
-            match slip.send(ours.as_fd(), &bytes[sent..]).unwrap() {
+            match slip.send(ours.as_fd(), &bytes[sent..], None).unwrap() {
                 0 => break,
                 some => sent += some,
             }
@@ -266,7 +310,7 @@ mod tests {
                     *reply = !byte(end - send + at as u64);
                 }
                 let reply = &replies[..send as usize];
-                if !reply.is_empty() && slip(SEND_SLIPS, now.send).send(socket, reply).is_err() {
+                if !reply.is_empty() && slip(SEND_SLIPS, now.send).send(socket, reply, None).is_err() {
                     return 3;
                 }
                 if take > 0 && slip(64, now.receive).take(socket, take as usize).is_err() {

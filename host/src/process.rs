@@ -241,6 +241,13 @@ pub fn keep_memory_private() -> io::Result<()> {
     }
 }
 
+/// Timers of this thread end within a microsecond, instead of the 50 that the kernel allows itself
+/// to put several wake-ups together.
+pub fn be_punctual() {
+    // SAFETY: the call changes a setting of this thread and reaches no memory.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1000 as libc::c_ulong) };
+}
+
 /// Nanoseconds of CLOCK_MONOTONIC: the same clock in every process of this boot.
 #[inline]
 pub fn now_nanos() -> u64 {

@@ -509,12 +509,17 @@ impl Checker<'_> {
             ("trunk", slot.trunk.is_some()),
             ("native", slot.native.is_some()),
             ("rom", slot.rom.is_some()),
+            ("doorbells", slot.doorbells.is_some()),
         ];
         for (name, _) in given.iter().filter(|(_, given)| *given) {
             let (fits, instead) = match *name {
                 "rom" => (
                     slot.model.is_emulated(),
                     "QEMU itself gives its own devices their ROM: use its `romfile`",
+                ),
+                "doorbells" => (
+                    slot.model.has_doorbell_pages(),
+                    "leave it out: only vmxnet3 and pvscsi have pages with nothing but doorbells",
                 ),
                 _ if slot.model.is_nic() => (
                     !["volume", "volumes", "path"].contains(name),

@@ -13,7 +13,7 @@ mod values;
 
 pub use export::{Allow, Chap, IscsiName, Listen, PathState, Portal, SESSIONS_MAX, Target, TargetPortals};
 pub use luns::{LUN_MAX, LunAddress, Luns, SLOT_VOLUMES_MAX, SlotLuns};
-pub use model::{Model, NicModel};
+pub use model::{Doorbells, Model, NicModel};
 pub use parse::{parse, read};
 pub use values::{Mac, Naa, Percent, Size, SlotId, is_name, is_slot_name, is_vm_name};
 
@@ -322,6 +322,10 @@ pub struct Slot {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub rom: Option<PathBuf>,
+    /// vmxnet3 and pvscsi: whether doorbells are messages ("trapped") or memory ("mapped"). As a
+    /// default they are messages. A change counts from the guest's next connection on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doorbells: Option<Doorbells>,
     /// The place in the order in which firmware tries to boot; the lowest comes first. Only
     /// `standpipe qemu-args` and `libvirt-xml` use it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -343,6 +347,7 @@ impl Slot {
             trunk: None,
             native: None,
             rom: None,
+            doorbells: None,
             boot_index: None,
         }
     }

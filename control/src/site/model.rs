@@ -105,6 +105,11 @@ impl Model {
         }
     }
 
+    /// It has pages with nothing but doorbells, which may be memory.
+    pub fn has_doorbell_pages(self) -> bool {
+        matches!(self, Model::Pvscsi | Model::Vmxnet3)
+    }
+
     /// The largest number without a target in the slot's `volumes`.
     pub fn lun_max(self) -> u16 {
         match self {
@@ -138,6 +143,18 @@ impl Model {
             | Model::Am79c973 => 1,
         }
     }
+}
+
+/// How a driver's doorbells reach the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Doorbells {
+    /// Each is a message of the hypervisor.
+    #[default]
+    Trapped,
+    /// They are stores to a page of memory, which the lane looks at: every turn while it is busy, from
+    /// time to time otherwise.
+    Mapped,
 }
 
 impl fmt::Display for Model {

@@ -39,6 +39,7 @@ fn nic(model: NicModel, id: &SlotId, slot: &Slot) -> Option<Device> {
         mac: slot.mac.unwrap_or_else(|| Mac::derived(&id.vm, &id.slot)),
         tagging: tagging(slot.vlan, slot.trunk.as_ref(), slot.native),
         rom: slot.rom.clone(),
+        doorbells: slot.doorbells.unwrap_or_default(),
     })
 }
 
@@ -119,6 +120,7 @@ impl Site {
                 port_id: self.port_id(id)?,
                 path: slot.path.unwrap_or_default(),
                 rom: slot.rom.clone(),
+                doorbells: slot.doorbells.unwrap_or_default(),
             },
             Model::E1000 => nic(NicModel::E1000, id, slot)?,
             Model::E1000Em => nic(NicModel::E1000Em, id, slot)?,

@@ -261,6 +261,17 @@ boot_index = 2
     }
 
     let vmxnet3 = EMULATED.replace("MODEL", "vmxnet3");
+    for (slot, said, mapped) in [
+        ("old1.nic0", "", false),
+        ("old1.disk0", "", false),
+        ("old1.nic0", "doorbells = \"mapped\"\n", true),
+        ("old1.disk0", "doorbells = \"mapped\"\n", true),
+    ] {
+        let section = format!("[vm.{slot}]\n");
+        let site = site::parse("", &vmxnet3.replace(&section, &format!("{section}{said}"))).unwrap();
+        let spec = site.slot_spec(&slot.parse().unwrap()).unwrap();
+        assert_eq!(spec.device.maps_doorbells(), mapped, "{slot} {said}");
+    }
     assert!(site::parse("", &vmxnet3.replace("vlan = 10", "vlan = 10\nqueues = 8")).is_ok());
     let cases = [
         (
@@ -294,6 +305,12 @@ boot_index = 2
             "error: `rom` is not for a virtio-net
   where: site.toml:20:1 (vm.old1.nic0.rom)
   hint: QEMU itself gives its own devices their ROM: use its `romfile`",
+        ),
+        (
+            EMULATED.replace("MODEL", "e1000").replace("rom = \"/rom/nic.rom\"", "doorbells = \"mapped\""),
+            "error: `doorbells` is not for an e1000
+  where: site.toml:20:1 (vm.old1.nic0.doorbells)
+  hint: leave it out: only vmxnet3 and pvscsi have pages with nothing but doorbells",
         ),
         (
             vmxnet3.replace("/rom/nic.rom", "nic.rom"),

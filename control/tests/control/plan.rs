@@ -3,7 +3,7 @@
 use crate::engine::{FakeEngine, World};
 use proptest::prelude::*;
 use standpipe_control::site::{
-    LunAddress, Mac, Model, Naa, Network, PathState, Portal, Site, Size, Slot, SlotId, SlotLuns, Store,
+    Doorbells, LunAddress, Mac, Model, Naa, Network, PathState, Portal, Site, Size, Slot, SlotId, SlotLuns, Store,
     Target, Uplink, Vm, Volume,
 };
 use standpipe_control::{Controller, Kind, plan, store};
@@ -399,6 +399,9 @@ fn an_emulated_nic_moves_while_it_runs() {
     let anew = ["remove slot web1.nic0", "add slot web1.nic0"];
     assert_eq!(steps(&|slot| slot.vlan = Some(7)), ["change slot web1.nic0"]);
     assert_eq!(steps(&|slot| slot.network = Some("wan".to_owned())), ["change slot web1.nic0"]);
+    assert_eq!(steps(&|slot| slot.doorbells = Some(Doorbells::Mapped)), ["change slot web1.nic0"]);
+    // As it is without being said.
+    assert_eq!(steps(&|slot| slot.doorbells = Some(Doorbells::Trapped)), [""; 0]);
     assert_eq!(steps(&|slot| slot.boot_index = Some(1)), [""; 0]);
     assert_eq!(steps(&|slot| slot.mac = Some(Mac([2, 0, 0, 0, 0, 1]))), anew);
     assert_eq!(steps(&|slot| slot.queues = 2), anew);

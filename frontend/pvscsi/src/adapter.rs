@@ -42,6 +42,10 @@ pub struct Adapter {
     /// The producer index that was too far ahead, so that it is counted once.
     pub(crate) bad_producer: Option<u32>,
     pub(crate) counters: Counters,
+    /// Kicks are stores to memory, and nobody is told.
+    pub(crate) kicks_shared: bool,
+    /// The driver was told that it need not kick.
+    pub(crate) hushed: bool,
     /// The memory region that was hit last.
     hint: u32,
 }
@@ -70,6 +74,8 @@ impl Adapter {
             retry: None,
             bad_producer: None,
             counters: Counters::default(),
+            kicks_shared: false,
+            hushed: false,
             hint: 0,
         }
     }

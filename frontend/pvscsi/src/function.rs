@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use guest_memory::Memory;
-use pci::{Bar, Bars, Cap, Function, Interrupts, IrqMode, Lasting, Layout, Signals};
+use guest_memory::{Memory, Window};
+use pci::{Bar, Bars, Cap, Function, Interrupts, IrqMode, Lasting, Layout, Pages, Signals};
 use request::Instant;
 
 use crate::adapter::Adapter;
@@ -13,6 +13,9 @@ use crate::control::Control;
 use crate::fault::{Fault, count};
 use crate::inflight::{Fate, Stage};
 use crate::request::Answer;
+
+/// The pages of the kicks, with DEBUG, which does nothing: they may be given to the guest as memory.
+pub const DOORBELLS: Pages = Pages { bar: 0, offset: 0x3000, bytes: 0x2000 };
 
 /// As VMware's, but for BAR0: there it is an I/O window, and memory is BAR1. SeaBIOS and OVMF take
 /// BAR0 for the memory; other drivers take the first memory BAR that is large enough.
@@ -129,6 +132,15 @@ impl Bars for Adapter {
         self.control.words.clear();
         self.control.status = 0;
     }
+
+    fn doorbells(&self) -> Option<Pages> {
+        Some(DOORBELLS)
+    }
+
+    /// What is written there says nothing that the rings do not say.
+    fn share_doorbells(&mut self, pages: Option<Window>) {
+        self.kicks_shared = pages.is_some();
+    }
 }
 
 impl Signals for Adapter {
@@ -153,6 +165,14 @@ impl Signals for Adapter {
         if self.retry.is_some_and(|retry| retry <= now) {
             self.publish(now, memory);
         }
+    }
+
+    fn is_silent(&self) -> bool {
+        self.kicks_shared && self.rings.is_some()
+    }
+
+    fn is_hushed(&self) -> bool {
+        self.hushed && self.rings.is_some() && self.control.threshold
     }
 }
 

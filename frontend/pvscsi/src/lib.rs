@@ -71,6 +71,7 @@ pub use adapter::{Adapter, Taken};
 pub use command::Management;
 pub use config::Config;
 pub use fault::{Counters, Fault};
+pub use function::DOORBELLS;
 pub use inflight::{COMMANDS_MAX, HOT_AT_REST, HOT_BYTES};
 pub use place::Place;
 pub use publish::Hotplug;

@@ -199,6 +199,7 @@ impl Adapter {
     /// next sleep is preceded by [`Adapter::want_kicks`].
     pub fn forgo_kicks(&mut self, memory: &Memory) {
         self.set_threshold(memory, u32::MAX);
+        self.hushed = true;
     }
 
     /// Kicks are wanted. Whoever goes to sleep looks at `has_work` after this, and once more at
@@ -206,6 +207,7 @@ impl Adapter {
     pub fn want_kicks(&mut self, now: Instant, memory: &Memory) {
         // A driver kicks if that many requests are not taken: one.
         self.set_threshold(memory, 1);
+        self.hushed = false;
         // The caller's look at the producer index may not come before this store.
         fence(Ordering::SeqCst);
         if self.control.threshold && self.rings.is_some() {

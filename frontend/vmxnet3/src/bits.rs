@@ -7,6 +7,12 @@ pub const IMR: u64 = 0x000;
 /// from here on. Their values are not looked at, as the rings say the same.
 pub const DOORBELLS: core::ops::Range<u64> = 0x600..0xc00;
 
+/// The same in the layout with a page of their own, for drivers that chose `capability::LARGE_BAR`.
+pub const LARGE_DOORBELLS: core::ops::Range<u64> = 0x1000..0x1c00;
+
+/// Of BAR 0.
+pub const PT_BYTES: u32 = 8192;
+
 /// BAR 1.
 pub const VRRS: u64 = 0x00;
 pub const UVRS: u64 = 0x08;

@@ -88,6 +88,7 @@ impl Vmxnet3 {
         (self.control.link_up, self.control.link_mbps) = link;
         self.quiesce();
         self.vectors.reset();
+        self.vectors.mask_all();
         self.hot.set_unmasked(0);
         let none = Statistics::default();
         for index in 0..TX_QUEUES + bits::RX_QUEUES {
@@ -322,6 +323,7 @@ impl Vmxnet3 {
         self.store_thresholds(memory);
         for index in 0..VECTORS {
             if self.is_in_use(index) {
+                self.vectors.open_after_death(index);
                 self.vectors.wake(index);
             }
         }

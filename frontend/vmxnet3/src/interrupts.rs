@@ -2,8 +2,9 @@
 
 use core::time::Duration;
 
-use crate::bits::VECTORS;
+use crate::bits::{IMR, VECTORS};
 use crate::codec::{Reader, Writer};
+use guest_memory::Window;
 use pci::IrqMode;
 use request::Instant;
 
@@ -105,6 +106,8 @@ pub struct Vectors {
     pub coalescing: Coalescing,
     /// One bit each: open.
     unmasked: u32,
+    /// Where the masks are instead, if the driver reaches them as memory.
+    page: Option<Window>,
     messages: u32,
     asserted: bool,
     pub raised: u64,
@@ -119,6 +122,7 @@ impl Vectors {
             auto_mask: false,
             coalescing: Coalescing::default(),
             unmasked: 0,
+            page: None,
             messages: 0,
             asserted: false,
             raised: 0,
@@ -126,10 +130,23 @@ impl Vectors {
         }
     }
 
-    /// Nothing pending, all masked.
+    /// Nothing pending. A page of masks stays as it is.
     pub fn reset(&mut self) {
         let (mode, raised, held_back) = (self.mode, self.raised, self.held_back);
-        *self = Vectors { mode, raised, held_back, ..Vectors::new() };
+        let page = self.page.take();
+        *self = Vectors { mode, raised, held_back, page, ..Vectors::new() };
+    }
+
+    pub fn share(&mut self, page: Option<Window>) {
+        self.page = page;
+    }
+
+    pub fn is_shared(&self) -> bool {
+        self.page.is_some()
+    }
+
+    pub fn mask_all(&mut self) {
+        (0..VECTORS).for_each(|index| self.store_mask(index, true));
     }
 
     pub fn set_levels(&mut self, levels: &[u8; VECTORS]) {
@@ -149,19 +166,41 @@ impl Vectors {
     }
 
     pub fn is_masked(&self, index: usize) -> bool {
-        self.unmasked >> index & 1 == 0
+        match &self.page {
+            // What the driver had done before it opened the vector is seen by whoever sees that.
+            Some(page) => page.load_acquire_u32(mask_at(index)) & 1 != 0,
+            None => self.unmasked >> index & 1 == 0,
+        }
+    }
+
+    pub fn store_mask(&mut self, index: usize, masked: bool) {
+        match &self.page {
+            Some(page) => page.store_release_u32(mask_at(index), masked.into()),
+            None if masked => self.unmasked &= !(1 << index),
+            None => self.unmasked |= 1 << index,
+        }
     }
 
     /// The driver writes a mask.
     pub fn set_mask(&mut self, now: Instant, index: usize, masked: bool) {
-        if masked {
-            self.unmasked &= !(1 << index);
-            return;
-        }
-        self.unmasked |= 1 << index;
-        if self.vectors[index].pending {
+        self.store_mask(index, masked);
+        if !masked && self.vectors[index].pending {
             self.consider(now, index);
         }
+    }
+
+    /// The device masks a vector when it fires, with a page of masks as well: a worker that died
+    /// then may not have told of it, so its successor opens the vector once more.
+    pub fn open_after_death(&mut self, index: usize) {
+        if self.auto_mask && self.is_shared() {
+            self.store_mask(index, false);
+        }
+    }
+
+    /// A vector waits for a driver that opens it in memory, and says nothing.
+    pub fn is_silent(&self) -> bool {
+        self.is_shared()
+            && self.vectors.iter().enumerate().any(|(index, vector)| vector.pending && self.is_masked(index))
     }
 
     pub fn set_mode(&mut self, mode: IrqMode) {
@@ -232,13 +271,18 @@ impl Vectors {
     }
 
     fn fire_if_due(&mut self, now: Instant, index: usize) {
-        let vector = &mut self.vectors[index];
+        let vector = &self.vectors[index];
         if !vector.pending || vector.due.is_none_or(|due| due > now) {
             return;
         }
-        if self.mode == IrqMode::Off || self.unmasked >> index & 1 == 0 {
+        if self.mode == IrqMode::Off || self.is_masked(index) {
             return;
         }
+        // Masked before the interrupt is told: what the driver stores after it has taken it comes later.
+        if self.auto_mask {
+            self.store_mask(index, true);
+        }
+        let vector = &mut self.vectors[index];
         let frames = vector.received;
         vector.gap = match frames {
             FLOOD_FRAMES.. => FLOOD_GAP,
@@ -248,9 +292,6 @@ impl Vectors {
         self.held_back += u64::from((vector.received.saturating_add(vector.sent)).saturating_sub(1));
         *vector = Vector { level: vector.level, gap: vector.gap, last: now, ..Vector::default() };
         self.raised += 1;
-        if self.auto_mask {
-            self.unmasked &= !(1 << index);
-        }
         match self.mode {
             IrqMode::Off => {}
             IrqMode::Intx => self.asserted = true,
@@ -273,11 +314,10 @@ impl Vectors {
         if self.mode == IrqMode::Off {
             return None;
         }
-        let open = |index: usize| self.unmasked >> index & 1 != 0;
         self.vectors
             .iter()
             .enumerate()
-            .filter(|(index, vector)| vector.pending && open(*index))
+            .filter(|(index, vector)| vector.pending && !self.is_masked(*index))
             .filter_map(|(_, vector)| vector.due)
             .min()
     }
@@ -287,4 +327,9 @@ impl Vectors {
             self.fire_if_due(now, index);
         }
     }
+}
+
+/// In a page of masks.
+fn mask_at(index: usize) -> usize {
+    IMR as usize + 8 * index
 }

@@ -1,11 +1,15 @@
 //! The PCI function, as VMware shows it.
 
-use crate::bits::VECTORS;
-use pci::{Bar, Cap, Layout};
+use crate::bits::{PT_BYTES, VECTORS};
+use pci::{Bar, Cap, Layout, Pages};
 
 pub const VENDOR: u16 = 0x15ad;
 pub const DEVICE: u16 = 0x07b0;
 pub const REVISION: u8 = 1;
+
+/// What may be given to the guest as memory: the masks, and the doorbells of drivers that do not choose
+/// the larger layout.
+pub const DOORBELLS: Pages = Pages { bar: 0, offset: 0, bytes: 4096 };
 
 pub static LAYOUT: Layout = Layout {
     vendor: VENDOR,
@@ -18,7 +22,7 @@ pub static LAYOUT: Layout = Layout {
     min_grant: 0,
     max_latency: 0,
     bars: [
-        Bar::Memory32 { bytes: 4096, prefetchable: false },
+        Bar::Memory32 { bytes: PT_BYTES, prefetchable: false },
         Bar::Memory32 { bytes: 4096, prefetchable: false },
         Bar::Memory32 { bytes: 8192, prefetchable: false },
         Bar::None,

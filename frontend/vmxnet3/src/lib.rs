@@ -43,4 +43,4 @@ mod tunnel;
 pub use config::{Config, REVISION_MAX};
 pub use device::{Counters, Vmxnet3};
 pub use hot::HOT_BYTES;
-pub use layout::LAYOUT;
+pub use layout::{DOORBELLS, LAYOUT};

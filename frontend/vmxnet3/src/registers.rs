@@ -6,12 +6,12 @@ use crate::bits::{self, VECTORS, get, set};
 use crate::control::Control;
 use crate::device::Vmxnet3;
 use crate::interrupts::Coalescing;
-use crate::layout::{DEVICE, LAYOUT, REVISION};
+use crate::layout::{DEVICE, DOORBELLS, LAYOUT, REVISION};
 use crate::rss::fields;
 use crate::shared::{self, at};
 use frame::{Drop, Refused};
-use guest_memory::Memory;
-use pci::{Bars, Function, Interrupts, IrqMode, Lasting, Layout, Signals};
+use guest_memory::{Memory, Window};
+use pci::{Bars, Function, Interrupts, IrqMode, Lasting, Layout, Pages, Signals};
 use request::{Address, Instant, Mac};
 
 /// What reading CMD gives after a command that was not carried out. (ACTIVATE_DEV's failure is 1 in
@@ -38,6 +38,8 @@ pub mod capability {
     pub const TUNNELS: u32 = 0xfc;
     pub const ESP_RSS_IPV6: u32 = 1 << 9;
     pub const OFFERED: u32 = UDP_RSS | ESP_RSS_IPV4 | TUNNELS | ESP_RSS_IPV6;
+    /// Doorbells have a page of their own, behind that of the masks.
+    pub const LARGE_BAR: u32 = 1 << 16;
 }
 
 impl Vmxnet3 {
@@ -58,7 +60,7 @@ impl Vmxnet3 {
             (1, bits::MACH) => high(control.mac),
             (1, bits::ICR) => self.vectors.read_cause(),
             (1, bits::ECR) => control.events,
-            (1, bits::DCR) if control.revision >= 7 => capability::OFFERED,
+            (1, bits::DCR) if control.revision >= 7 => self.offered(),
             (1, bits::PTCR) if control.revision >= 7 => capability::OFFERED,
             _ => 0,
         }
@@ -71,7 +73,7 @@ impl Vmxnet3 {
                     self.vectors.set_mask(now, index, value & 1 != 0);
                     self.hot.set_unmasked(self.vectors.unmasked());
                 }
-                None => self.counters.doorbells += u64::from(bits::DOORBELLS.contains(&offset)),
+                None => self.counters.doorbells += u64::from(is_doorbell(offset)),
             }
             return;
         }
@@ -79,6 +81,7 @@ impl Vmxnet3 {
             return;
         }
         self.dirty = true;
+        let offered = self.offered();
         let control = &mut self.control;
         match offset {
             bits::VRRS => {
@@ -111,9 +114,20 @@ impl Vmxnet3 {
                 control.events &= !value;
                 self.store_events(memory);
             }
-            bits::DCR if control.revision >= 7 => control.capabilities = value & capability::OFFERED,
+            bits::DCR if control.revision >= 7 => control.capabilities = value & offered,
             _ => {}
         }
+    }
+
+    /// The page of the masks can be memory without the doorbells being it, so that these are rung when
+    /// the lane sleeps; there is nothing else in it for the larger layout.
+    fn offered(&self) -> u32 {
+        capability::OFFERED | if self.vectors.is_shared() { capability::LARGE_BAR } else { 0 }
+    }
+
+    /// Doorbells are messages, although the masks are not.
+    fn rings_apart(&self) -> bool {
+        self.control.revision >= 7 && self.control.capabilities & capability::LARGE_BAR != 0
     }
 
     /// `None`: refused.
@@ -209,7 +223,7 @@ impl Vmxnet3 {
                 let receive = self.config.receive_queues.clamp(1, bits::RX_QUEUES as u8);
                 u32::from(receive) << 8 | u32::from(transmit)
             }
-            get::MAX_CAPABILITIES if revision >= 7 => capability::OFFERED,
+            get::MAX_CAPABILITIES if revision >= 7 => self.offered(),
             get::DCR0 if revision >= 7 => control.capabilities,
             get::TSRING_DESC_SIZE | get::DISABLED_OFFLOADS if revision >= 9 => 0,
             _ => return None,
@@ -265,6 +279,15 @@ fn vector_of(offset: u64) -> Option<usize> {
     (offset.is_multiple_of(8) && index < VECTORS).then_some(index)
 }
 
+fn is_doorbell(offset: u64) -> bool {
+    bits::DOORBELLS.contains(&offset) || bits::LARGE_DOORBELLS.contains(&offset)
+}
+
+/// Registers of a BAR end here.
+fn end_of(bar: u8) -> u64 {
+    if bar == 0 { bits::PT_BYTES.into() } else { 4096 }
+}
+
 fn low(mac: Mac) -> u32 {
     let [a, b, c, d, ..] = mac.0;
     u32::from_le_bytes([a, b, c, d])
@@ -285,7 +308,7 @@ impl Bars for Vmxnet3 {
         // Registers are 32 bits wide; an access of another width sees the bytes of those it touches.
         let end = offset.saturating_add(into.len() as u64);
         let mut register = offset & !3;
-        while register < end && register < 4096 {
+        while register < end && register < end_of(bar) {
             let bytes = self.read_register(bar, register).to_le_bytes();
             for (place, byte) in (register..).zip(bytes) {
                 let index = place.checked_sub(offset).and_then(|index| usize::try_from(index).ok());
@@ -301,7 +324,7 @@ impl Bars for Vmxnet3 {
         // Narrower writes do not reach a register; of a wider one the upper half is reserved.
         if let Some(value) = bytes.first_chunk::<4>()
             && offset.is_multiple_of(4)
-            && offset < 4096
+            && offset < end_of(bar)
         {
             self.write_register(now, memory, bar, offset, u32::from_le_bytes(*value));
         }
@@ -309,6 +332,26 @@ impl Bars for Vmxnet3 {
 
     fn reset(&mut self) {
         self.clear();
+    }
+
+    fn doorbells(&self) -> Option<Pages> {
+        Some(DOORBELLS)
+    }
+
+    fn share_doorbells(&mut self, pages: Option<Window>) {
+        self.vectors.share(pages);
+    }
+
+    fn gather_doorbells(&mut self) {
+        if self.vectors.is_shared() {
+            let open = (0..VECTORS).filter(|index| !self.vectors.is_masked(*index));
+            self.hot.set_unmasked(open.fold(0, |all, index| all | 1 << index));
+        }
+    }
+
+    fn fill_doorbells(&mut self) {
+        let open = self.hot.unmasked();
+        (0..VECTORS).for_each(|index| self.vectors.store_mask(index, open >> index & 1 == 0));
     }
 }
 
@@ -336,6 +379,24 @@ impl Signals for Vmxnet3 {
         self.vectors.expire(now);
         // Whoever calls looks at `waiting` afterwards.
         self.look_again = self.look_again.filter(|look| *look > now);
+    }
+
+    fn look(&mut self, now: Instant, _memory: &Memory) -> bool {
+        let before = self.vectors.raised;
+        if self.vectors.is_shared() {
+            self.vectors.expire(now);
+        }
+        self.vectors.raised != before
+    }
+
+    /// Frames can be posted without a message by a driver whose doorbells lie with the masks.
+    fn is_silent(&self) -> bool {
+        self.control.setup.is_some()
+            && (self.vectors.is_silent() || self.vectors.is_shared() && !self.rings_apart())
+    }
+
+    fn is_hushed(&self) -> bool {
+        !self.doorbells && !self.transmit.is_empty()
     }
 }
 

@@ -557,7 +557,7 @@ fn the_function_is_the_one_that_drivers_look_for() {
     assert_eq!((layout.subsystem_vendor, layout.subsystem), (0x15ad, 0x07b0));
     assert_eq!((layout.class, layout.interrupt_pin), ([2, 0, 0], 1));
     let sizes = layout.bars.map(Bar::bytes);
-    assert_eq!(sizes, [4096, 4096, 8192, 0, 0, 0]);
+    assert_eq!(sizes, [8192, 4096, 8192, 0, 0, 0]);
     let msix = layout.caps.iter().find_map(|(_, cap)| match cap {
         Cap::MsiX { vectors, table_bar, table_offset, pba_bar, pba_offset } => {
             Some((*vectors, *table_bar, *table_offset, *pba_bar, *pba_offset))

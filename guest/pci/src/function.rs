@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use guest_memory::Memory;
+use guest_memory::{Memory, Window};
 use request::Instant;
 
 use crate::Layout;
@@ -26,6 +26,14 @@ pub struct Interrupts {
     pub vectors: u32,
 }
 
+/// Whole pages of a BAR that a guest may reach as memory, so that nobody is told of its accesses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pages {
+    pub bar: u8,
+    pub offset: u32,
+    pub bytes: u32,
+}
+
 /// Longest control state of a model.
 pub const STATE_MAX: usize = 24 << 10;
 
@@ -42,6 +50,23 @@ pub trait Bars {
 
     /// As after power on.
     fn reset(&mut self);
+
+    /// Pages with nothing in them but registers that a driver writes again and again, and that need
+    /// no answer; if there are some.
+    fn doorbells(&self) -> Option<Pages> {
+        None
+    }
+
+    /// From now on `pages` is what those registers are, and a driver may write there without a
+    /// message. It outlives the process; a successor is given the same before its `restore`. `None`:
+    /// accesses are messages.
+    fn share_doorbells(&mut self, _pages: Option<Window>) {}
+
+    /// Takes what shared pages say into the hot state, for a device of the same kind elsewhere.
+    fn gather_doorbells(&mut self) {}
+
+    /// Makes shared pages say what the hot state says, of a device that was elsewhere before.
+    fn fill_doorbells(&mut self) {}
 }
 
 /// How a model makes itself heard, and when it wants to be called.
@@ -55,6 +80,22 @@ pub trait Signals {
     fn deadline(&self) -> Option<Instant>;
 
     fn expire(&mut self, now: Instant, memory: &Memory);
+
+    /// Acts on what the driver wrote to shared pages since. True: something came of it.
+    fn look(&mut self, _now: Instant, _memory: &Memory) -> bool {
+        false
+    }
+
+    /// What a driver may want can come by shared pages alone, so that somebody has to look at it
+    /// from time to time: by `look`, and whether work was posted.
+    fn is_silent(&self) -> bool {
+        false
+    }
+
+    /// The driver was told that it need not ring. Unlike `is_silent`, that can be taken back.
+    fn is_hushed(&self) -> bool {
+        false
+    }
 }
 
 /// What outlives the process.

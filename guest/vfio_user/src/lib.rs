@@ -49,4 +49,4 @@ pub use session::{Drain, Effect, Outcome, Session, Write, Writes};
 pub use state::{
     ClientState, INCOMING_MAX, IrqState, LOG_END, LOG_RANGES_MAX, LogState, MapState, State, StateError,
 };
-pub use wire::{Header, WireError, decode_dma_read, encode_dma_read, encode_dma_write};
+pub use wire::{Header, WireError, brings_descriptor, decode_dma_read, encode_dma_read, encode_dma_write};

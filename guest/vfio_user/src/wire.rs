@@ -16,6 +16,16 @@ pub struct Header {
     pub error: u32,
 }
 
+/// Whether the descriptor of a region goes with this reply: it says what may be mapped.
+pub fn brings_descriptor(reply: &[u8]) -> bool {
+    let Some((head, payload)) = reply.split_first_chunk::<HEADER_LEN>() else { return false };
+    let is_region_info = Header::parse(head).is_ok_and(|header| {
+        header.is_reply() && header.command == DEVICE_GET_REGION_INFO && header.flags & FLAG_ERROR == 0
+    });
+    let flags = payload.get(4..8).and_then(|flags| flags.try_into().ok()).map_or(0, u32::from_le_bytes);
+    is_region_info && flags & REGION_FLAG_CAPS != 0
+}
+
 /// What makes a stream unreadable; the connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WireError {

@@ -47,16 +47,26 @@ pub fn vmxnet3(bench: &Bench) -> Result<String> {
     nic(bench, NicModel::Vmxnet3)
 }
 
+pub fn vmxnet3_mapped(bench: &Bench) -> Result<String> {
+    nic_as(bench, "emulated-vmxnet3-mapped", NicModel::Vmxnet3, "mapped")
+}
+
 fn nic(bench: &Bench, model: NicModel) -> Result<String> {
+    nic_as(bench, &format!("emulated-{}", model.name()), model, "trapped")
+}
+
+fn nic_as(bench: &Bench, name: &str, model: NicModel, doorbells: &'static str) -> Result<String> {
     let ours = bench.against == Against::Standpipe;
     // PCnet takes no frame that is longer than Ethernet's.
     let mtu = if is_pcnet(model) { 1500 } else { 9000 };
-    let world = World::open(bench, &format!("emulated-{}", model.name()), |site| {
-        site.network("lan", mtu, None)
+    let world = World::open(bench, name, |site| {
+        let site = site
+            .network("lan", mtu, None)
             .nic_of(model, "web1", "nic0", "lan", 1)
             .nic("web2", "nic0", "lan", 2, 1)
             .tagged("web1", "nic0", &[VLAN])
-            .tagged("web2", "nic0", &[VLAN])
+            .tagged("web2", "nic0", &[VLAN]);
+        if model == NicModel::Vmxnet3 { site.doorbells("web1", "nic0", doorbells) } else { site }
     })?;
     let (one, other) = world.boot_two("web1", "web2")?;
     address(&one, ONE, 1500)?;
@@ -321,14 +331,21 @@ pub(super) fn quiet(bench: &Bench, guest: &Guest, model: NicModel) -> Result<()>
 }
 
 pub fn pvscsi(bench: &Bench) -> Result<String> {
+    adapter(bench, "emulated-pvscsi", "trapped")
+}
+
+pub fn pvscsi_mapped(bench: &Bench) -> Result<String> {
+    adapter(bench, "emulated-pvscsi-mapped", "mapped")
+}
+
+fn adapter(bench: &Bench, name: &str, doorbells: &'static str) -> Result<String> {
     let ours = bench.against == Against::Standpipe;
-    let mut world = World::open(bench, "emulated-pvscsi", |site| {
-        site.volume("data", 128).volume("second", 64).volume("extra", 64).disk(
-            "web1",
-            "disk0",
-            DiskModel::Pvscsi,
-            &["data", "second"],
-        )
+    let mut world = World::open(bench, name, |site| {
+        site.volume("data", 128)
+            .volume("second", 64)
+            .volume("extra", 64)
+            .disk("web1", "disk0", DiskModel::Pvscsi, &["data", "second"])
+            .doorbells("web1", "disk0", doorbells)
     })?;
     let guest = world.boot("web1")?;
     let worker = world.worker()?;
@@ -395,6 +412,65 @@ pub fn pvscsi(bench: &Bench) -> Result<String> {
     }
     guest.shutdown()?;
     Ok(figures)
+}
+
+/// What the hypervisor has to say for the work of a slot, by how its doorbells reach us.
+pub fn doorbells(bench: &Bench) -> Result<String> {
+    let mut figures = Vec::new();
+    let mut rates = Vec::new();
+    for how in ["trapped", "mapped"] {
+        let world = World::open(bench, &format!("doorbells-{how}"), |site| {
+            site.volume("data", 64)
+                .network("lan", 1500, None)
+                .nic_of(NicModel::Vmxnet3, "web1", "nic0", "lan", 1)
+                .disk("web1", "disk0", DiskModel::Pvscsi, &["data"])
+                .nic("web2", "nic0", "lan", 2, 1)
+                .doorbells("web1", "nic0", how)
+                .doorbells("web1", "disk0", how)
+        })?;
+        let (one, other) = world.boot_two("web1", "web2")?;
+        address(&one, ONE, 1500)?;
+        address(&other, OTHER, 1500)?;
+        reach(&one, OTHER)?;
+        let counters = |slot: &str, names: &[&str]| -> Result<u64> {
+            let status = world.server().status()?;
+            let all = &status["slots"][slot]["counters"];
+            names.iter().map(|name| all[name].as_u64().during(format!("{slot} has no {name}: {all}"))).sum()
+        };
+        let mut figure = |what: &str, slot: &str, work: &[&str], run: &dyn Fn() -> Result<()>| {
+            let count = || Ok::<_, Failure>((counters(slot, &["messages"])?, counters(slot, work)?));
+            let before = count()?;
+            run()?;
+            let after = count()?;
+            let rate = (after.0 - before.0) as f64 / (after.1 - before.1).max(1) as f64;
+            figures.push(format!("{what}_{how}={rate:.4}"));
+            rates.push(rate);
+            Ok::<_, Failure>(())
+        };
+        let nics = Nics { bench, one: &one, other: &other };
+        let frames = ["transmitted_frames", "received_frames"];
+        figure("stream", "web1.nic0", &frames, &|| nics.streams(OTHER, ONE).map(drop))?;
+        let ping = format!("ping -n -q -c 200 -i 0.02 -W 5 {OTHER}");
+        figure("ping", "web1.nic0", &frames, &|| one.check(&ping).map(drop))?;
+        for depth in [1, 32] {
+            let load = VerifiedWrites { device: "/dev/sda".into(), region_mib: 8, depth, passes: 1 };
+            figure(&format!("disk{depth}"), "web1.disk0", &["taken"], &|| {
+                let verdict = load.run(&one, STEP_MAX)?;
+                ensure!(verdict.clean(), "fio found {verdict:?}");
+                Ok(())
+            })?;
+        }
+        let mapped =
+            counters("web1.nic0", &["doorbells_mapped"])? + counters("web1.disk0", &["doorbells_mapped"])?;
+        ensure!(mapped == if how == "mapped" { 2 } else { 0 }, "{mapped} slots are mapped when {how}");
+    }
+    let figures = figures.join(" ");
+    let (trapped, mapped) = rates.split_at(rates.len() / 2);
+    ensure!(
+        trapped.iter().zip(mapped).all(|(trapped, mapped)| mapped < trapped),
+        "messages for each: {figures}"
+    );
+    Ok(format!("messages for each frame or request: {figures}"))
 }
 
 /// A persistent reservation is made, seen and released.

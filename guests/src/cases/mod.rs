@@ -188,6 +188,13 @@ pub const LONG: &[Case] = &[
         "PVSCSI with vmw_pvscsi: identity, reservations, hot-plug, suspend and resets under load, reload, kills",
         emulated::pvscsi,
     ),
+    own("emulated-vmxnet3-mapped", "the same with masks that are memory", emulated::vmxnet3_mapped),
+    own("emulated-pvscsi-mapped", "the same with kicks that are memory", emulated::pvscsi_mapped),
+    own(
+        "doorbells",
+        "vmxnet3 and pvscsi with doorbells trapped and mapped: messages for each frame and request",
+        emulated::doorbells,
+    ),
     case(
         "pvscsi-boot",
         "a guest's firmware boots from a CD behind PVSCSI, which is its root",

@@ -19,7 +19,7 @@ const GET_INFO: u16 = 4;
 const REGION_READ: u16 = 9;
 const REGION_WRITE: u16 = 10;
 const NO_REPLY: u32 = 1 << 4;
-const CONFIG: u32 = 7;
+pub const CONFIG: u32 = 7;
 
 /// 8254x SDM, 13.4.3: the pins of a serial EEPROM, whose state each edge of its clock changes.
 const EECD: u64 = 0x10;
@@ -30,15 +30,19 @@ const DATA_OUT: u32 = 1 << 3;
 const REQUEST: u32 = 1 << 6;
 /// Multicast table array: 128 registers that keep what is written.
 const MTA: u64 = 0x5200;
-struct Client {
-    stream: UnixStream,
+pub struct Client {
+    pub stream: UnixStream,
     next: u16,
-    out: Vec<u8>,
+    pub out: Vec<u8>,
 }
 
 impl Client {
-    fn open(daemon: &Daemon) -> Client {
-        let path = daemon.socket("web1.nic0");
+    pub fn open(daemon: &Daemon) -> Client {
+        Self::open_slot(daemon, "web1.nic0")
+    }
+
+    pub fn open_slot(daemon: &Daemon, slot: &str) -> Client {
+        let path = daemon.socket(slot);
         let stream = daemon.eventually("the slot is offered", || UnixStream::connect(&path).ok());
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut client = Client { stream, next: 1, out: Vec::new() };
@@ -49,7 +53,7 @@ impl Client {
     }
 
     /// A message for the next flush; gives its id.
-    fn put(&mut self, command: u16, flags: u32, payload: &[u8]) -> u16 {
+    pub fn put(&mut self, command: u16, flags: u32, payload: &[u8]) -> u16 {
         let id = self.next;
         self.next = self.next.wrapping_add(1);
         self.out.extend(id.to_le_bytes());
@@ -61,26 +65,26 @@ impl Client {
         id
     }
 
-    fn put_read(&mut self, region: u32, offset: u64) -> u16 {
+    pub fn put_read(&mut self, region: u32, offset: u64) -> u16 {
         self.put(REGION_READ, 0, &access(offset, region, &[]))
     }
 
-    fn put_write(&mut self, region: u32, offset: u64, value: u32) {
+    pub fn put_write(&mut self, region: u32, offset: u64, value: u32) {
         self.put(REGION_WRITE, NO_REPLY, &access(offset, region, &value.to_le_bytes()));
     }
 
-    fn flush(&mut self) {
+    pub fn flush(&mut self) {
         self.stream.write_all(&self.out).unwrap();
         self.out.clear();
     }
 
     /// The payloads of so many replies.
-    fn answers(&mut self, count: usize) -> Vec<Vec<u8>> {
+    pub fn answers(&mut self, count: usize) -> Vec<Vec<u8>> {
         self.flush();
         (0..count).map(|_| self.answer().1).collect()
     }
 
-    fn answer(&mut self) -> (u16, Vec<u8>) {
+    pub fn answer(&mut self) -> (u16, Vec<u8>) {
         let mut head = [0; 16];
         self.stream.read_exact(&mut head).unwrap();
         let word = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().unwrap());
@@ -90,13 +94,13 @@ impl Client {
         (u16::from_le_bytes([head[0], head[1]]), payload)
     }
 
-    fn read(&mut self, region: u32, offset: u64) -> u32 {
+    pub fn read(&mut self, region: u32, offset: u64) -> u32 {
         let id = self.put_read(region, offset);
         self.flush();
         self.value_of(id)
     }
 
-    fn value_of(&mut self, id: u16) -> u32 {
+    pub fn value_of(&mut self, id: u16) -> u32 {
         let (answered, payload) = self.answer();
         assert_eq!(answered, id, "an answer is missing, or came twice");
         u32::from_le_bytes(payload[16..20].try_into().unwrap())

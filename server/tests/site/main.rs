@@ -7,6 +7,7 @@ mod bad_input;
 mod broken_rings;
 mod crash;
 mod daemon;
+mod doorbells;
 mod driven;
 mod emulated;
 mod erasing;

@@ -18,12 +18,37 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use guest_memory::Window;
 use host::socket;
-use vfio_user::{Session, State};
+use pci::Pages;
+use vfio_user::{Session, State, brings_descriptor};
 
 use super::super::link::{CONNECTION, LEDGER, LISTENER, generation_name, is_generation_name};
 use super::ledger::{Commit, Ledger};
 use crate::vault::{self, Vault};
+
+/// The name under which a slot's page of doorbells is kept.
+const DOORBELLS: &str = "bell";
+
+/// Doorbells that are memory of the guest, in a file that the client maps.
+pub struct Doorbells {
+    fd: OwnedFd,
+    pub window: Window,
+    /// Of the file: it comes back as a map that is no memory.
+    pub identity: (u64, u64),
+}
+
+impl Doorbells {
+    /// In the file they are where they are in their BAR.
+    fn open(fd: OwnedFd, pages: Pages) -> std::io::Result<Self> {
+        let (offset, bytes) = (u64::from(pages.offset), u64::from(pages.bytes));
+        if host::memfd::size(&fd)? != offset + bytes {
+            return Err(std::io::ErrorKind::InvalidData.into());
+        }
+        let window = Window::of_file(fd.as_fd(), offset, bytes as usize)?;
+        Ok(Self { identity: host::memfd::identity(&fd)?, window, fd })
+    }
+}
 
 pub struct Link {
     /// `VM.SLOT`.
@@ -34,6 +59,8 @@ pub struct Link {
     ledger_fd: OwnedFd,
     /// Descriptors that came over the link, by generation.
     pub fds: HashMap<u32, OwnedFd>,
+    /// Those that this connection's client may map.
+    pub doorbells: Option<Doorbells>,
     vault: Vault,
     /// As they are in the ledger.
     pub replies: Vec<u8>,
@@ -45,6 +72,7 @@ impl Link {
         name: &str,
         model: u32,
         hot: usize,
+        pages: Option<Pages>,
         estate: &mut HashMap<String, OwnedFd>,
         vault: &Vault,
     ) -> std::io::Result<Self> {
@@ -88,6 +116,15 @@ impl Link {
         if stream.is_none() {
             session.disconnected();
         }
+        // Without it the client was told of no page, as it is kept before anything is answered.
+        let doorbells = match estate.remove(DOORBELLS) {
+            Some(fd) if stream.is_some() => pages.and_then(|pages| Doorbells::open(fd, pages).ok()),
+            Some(_) => {
+                vault.forget(&keep_as(DOORBELLS));
+                None
+            }
+            None => None,
+        };
         let mut fds = HashMap::new();
         for generation in session.state.generations() {
             let envelope = estate.remove(&generation_name(generation));
@@ -107,6 +144,7 @@ impl Link {
             ledger,
             ledger_fd,
             fds,
+            doorbells,
             vault: vault.clone(),
             replies,
         })
@@ -125,6 +163,16 @@ impl Link {
         Ok(())
     }
 
+    /// Makes pages of doorbells for a client that has just come; the one before may have its own still.
+    pub fn make_doorbells(&mut self, pages: Pages) -> std::io::Result<()> {
+        let len = u64::from(pages.offset) + u64::from(pages.bytes);
+        let fd = host::memfd::create(&format!("standpipe-{}-doorbells", self.name), len)?;
+        let made = Doorbells::open(fd, pages)?;
+        self.vault.keep(&vault::name(&self.name, DOORBELLS), made.fd.as_fd());
+        self.doorbells = Some(made);
+        Ok(())
+    }
+
     /// The client is gone: everything that came over the link goes with it.
     pub fn disconnect(&mut self) {
         let dropped = self.session.disconnected();
@@ -132,6 +180,9 @@ impl Link {
         self.release(&dropped);
         self.vault.forget(&vault::name(&self.name, CONNECTION));
         self.stream = None;
+        if self.doorbells.take().is_some() {
+            self.vault.forget(&vault::name(&self.name, DOORBELLS));
+        }
     }
 
     /// Nothing is handled, nothing is to be sent, the device is as after power on.
@@ -205,7 +256,13 @@ impl Link {
             let replies = self.replies.get(commit.reply_from as usize..commit.reply_to as usize);
             let mut moved = 0;
             if let Some(replies) = replies.filter(|replies| !replies.is_empty()) {
-                moved += self.ledger.send_slip(commit.send).send(stream.as_fd(), replies)?;
+                // A reply that brings a descriptor is the only one of its batch.
+                let fd = self
+                    .doorbells
+                    .as_ref()
+                    .filter(|_| commit.reply_from == 0 && brings_descriptor(replies))
+                    .map(|doorbells| doorbells.fd.as_fd());
+                moved += self.ledger.send_slip(commit.send).send(stream.as_fd(), replies, fd)?;
             }
             if commit.handled > 0 {
                 moved +=
@@ -231,6 +288,9 @@ impl Link {
         left.insert(LEDGER.to_owned(), self.ledger_fd);
         if let Some(stream) = self.stream {
             left.insert(CONNECTION.to_owned(), stream.into());
+        }
+        if let Some(doorbells) = self.doorbells {
+            left.insert(DOORBELLS.to_owned(), doorbells.fd);
         }
         left
     }

@@ -33,13 +33,15 @@ pub struct GuestMemory {
     pub log: Option<Log>,
     /// Maps that cannot be memory: no descriptor, no file of that size, not to be written to.
     pub unmapped: u64,
+    /// A file that the client maps because we gave it: its map is no memory of the guest's.
+    pub ours: Option<(u64, u64)>,
 }
 
 impl Default for GuestMemory {
     fn default() -> Self {
         let none = Memory::empty();
         let (files, retired) = (HashMap::new(), Vec::new());
-        Self { files, mapped: Arc::clone(&none), none, retired, log: None, unmapped: 0 }
+        Self { files, mapped: Arc::clone(&none), none, retired, log: None, unmapped: 0, ours: None }
     }
 }
 
@@ -65,6 +67,9 @@ impl GuestMemory {
             else {
                 continue;
             };
+            if self.ours.is_some() && host::memfd::identity(fd).ok() == self.ours {
+                continue;
+            }
             let Some((file, mapping)) = self.map_file(fd, map.offset.saturating_add(map.size)) else {
                 self.unmapped += 1;
                 continue;
@@ -118,6 +123,7 @@ impl GuestMemory {
         self.mapped = Arc::clone(&self.none);
         self.files.clear();
         self.retired.clear();
+        self.ours = None;
     }
 }
 
@@ -176,5 +182,14 @@ mod tests {
         memory.rebuild(&maps, &fds, None);
         assert!(memory.seen(true).regions().is_empty());
         assert_eq!(memory.unmapped, 2);
+        // A device cannot be made to write to its own doorbells.
+        let fds = HashMap::from([
+            (1, host::memfd::create("page", 0x1000).unwrap()),
+            (2, host::memfd::create("guest", 0x1000).unwrap()),
+        ]);
+        memory.ours = Some(host::memfd::identity(&fds[&1]).unwrap());
+        memory.rebuild(&[map(0, 0x1000, 0, 1), map(0x1000, 0x1000, 0, 2)], &fds, None);
+        assert_eq!(memory.seen(true).regions()[0].guest, 0x1000);
+        assert_eq!((memory.seen(true).regions().len(), memory.unmapped), (1, 2));
     }
 }

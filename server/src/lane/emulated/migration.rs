@@ -56,6 +56,7 @@ impl Slot {
             self.arrived |= transition.loads();
         }
         if transition.saves() {
+            self.model.function_mut().gather_doorbells();
             self.saved = self.portable();
             self.link.session.saved(self.saved.len());
         }
@@ -102,6 +103,7 @@ impl Slot {
             self.power_on();
             return false;
         }
+        self.model.function_mut().fill_doorbells();
         self.config_dirty = true;
         self.set_memory();
         self.model.function_mut().memory_changed(&self.memory);
@@ -112,6 +114,7 @@ impl Slot {
 
     fn renew(&mut self, hot: Window) {
         self.model.renew(&self.spec, hot);
+        self.share_doorbells();
         self.renewed = true;
     }
 
@@ -133,6 +136,7 @@ impl Slot {
     pub(super) fn give_saved(&mut self, from: usize, into: &mut [u8]) {
         if self.saved.is_empty() {
             // A predecessor made it; the device has not moved since.
+            self.model.function_mut().gather_doorbells();
             self.saved = self.portable();
         }
         let piece = self.saved.get(from..).unwrap_or(&[]);

@@ -20,6 +20,7 @@ mod objects;
 mod scsi;
 mod slot;
 mod turn;
+mod watch;
 
 use frame::Posted;
 use pvscsi::Command;
@@ -27,8 +28,13 @@ use request::Instant;
 
 use self::model::Model;
 pub use self::slot::Slot;
+use self::watch::Watch;
 use super::{Lane, SPIN_NANOS};
 use crate::blame;
+
+/// A doorbell makes a guest wait for its hypervisor, which waits for us; a few looks cost less. So a driver
+/// that rang so soon after it had been told to is left in peace for that long the next time.
+const LINGER_NANOS: u64 = 5_000_000;
 
 /// All emulated slots of a lane, and room that their work passes through.
 #[derive(Default)]
@@ -38,6 +44,9 @@ pub struct Emulated {
     staged: Vec<u32>,
     /// Before this nobody's deadline comes.
     next: Option<Instant>,
+    /// Slots that sleep and cannot say when there is work.
+    watch: Watch,
+    due: Vec<u32>,
     posted: Posted,
     command: Command,
     buffer: Vec<u8>,
@@ -53,7 +62,7 @@ impl Emulated {
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.next
+        [self.next, self.watch.next()].into_iter().flatten().min()
     }
 
     fn expect(&mut self, deadline: Option<Instant>) {
@@ -144,6 +153,7 @@ impl Lane {
         let now = self.now;
         let Some(slot) = self.emulated.get(index) else { return };
         slot.worked_at = now.nanos();
+        slot.lingers |= now.nanos().wrapping_sub(slot.rested_at) < LINGER_NANOS;
         if slot.active || slot.quarantined {
             return;
         }
@@ -152,6 +162,7 @@ impl Lane {
             slot.model.set_doorbells(now, &slot.memory, false);
         }
         self.emulated.active.push(index);
+        self.emulated.watch.remove(index);
     }
 
     pub(super) fn serve_emulated(&mut self) {
@@ -167,17 +178,72 @@ impl Lane {
         if self.emulated.next.is_some_and(|next| next <= self.now) {
             self.expire_emulated();
         }
+        if self.emulated.watch.next().is_some_and(|next| next <= self.now) {
+            self.look_at_silent();
+        }
+    }
+
+    /// Slots that sleep, whose drivers cannot say that there is work.
+    fn look_at_silent(&mut self) {
+        let mut due = std::mem::take(&mut self.emulated.due);
+        self.emulated.watch.take_due(self.now, &mut due);
+        for index in due.drain(..) {
+            self.look_at_silent_slot(index);
+        }
+        self.emulated.due = due;
+    }
+
+    fn look_at_silent_slot(&mut self, index: u32) {
+        let (now, quiet) = (self.now, self.quiet);
+        self.blame_emulated(index);
+        let Some(slot) = self.emulated.get(index) else { return self.emulated.watch.remove(index) };
+        slot.counters.unasked += 1;
+        let came = slot.look(now);
+        let work = !quiet && !slot.is_stopping() && !slot.is_full() && slot.model.has_work();
+        slot.counters.found += u64::from(came || work);
+        let mut work = work;
+        if !work && slot.is_hushed() && now.nanos().wrapping_sub(slot.worked_at) >= LINGER_NANOS {
+            slot.lingers = false;
+            work = slot.rest(now) && !quiet;
+        }
+        let (silent, deadline) = (slot.is_silent(), slot.deadline());
+        self.emulated.expect(deadline);
+        if work {
+            self.activate_emulated(index);
+        } else if !silent {
+            self.emulated.watch.remove(index);
+        } else if came {
+            self.emulated.watch.again(index, now);
+        }
+    }
+
+    /// A slot that sleeps is watched if nobody will wake it.
+    fn watch_emulated(&mut self, index: u32) {
+        let now = self.now;
+        if let Some(slot) = self.emulated.get(index)
+            && !slot.active
+            && slot.is_silent()
+        {
+            self.emulated.watch.add(index, now);
+        }
     }
 
     /// One look at one slot. `false`: it sleeps from now on.
     fn serve_emulated_slot(&mut self, index: u32) -> bool {
         self.on_emulated(index);
-        let quiet = self.quiet;
+        let (now, quiet) = (self.now, self.quiet);
         let Some(slot) = self.emulated.get(index) else { return false };
         if !slot.link.is_connected() {
             slot.active = false;
             return false;
         }
+        if slot.link.doorbells.is_some() {
+            slot.look(now);
+            // What a driver opened may fall due later.
+            let deadline = slot.deadline();
+            self.emulated.expect(deadline);
+        }
+        let Some(slot) = self.emulated.get(index) else { return false };
         let begins = !quiet && !slot.is_stopping() && !slot.is_stopped() && !slot.is_full();
         if begins && slot.model.has_work() {
             slot.worked_at = self.now.nanos();
@@ -193,11 +259,8 @@ impl Lane {
         if now.nanos().wrapping_sub(slot.worked_at) < SPIN_NANOS {
             return true;
         }
-        if !slot.is_stopped() {
-            slot.model.set_doorbells(now, &slot.memory, true);
-        }
-        // One more look against the race.
-        if begins && slot.model.has_work() {
+        let lingers = slot.lingers && slot.is_hushed();
+        if !lingers && slot.rest(now) && begins {
             slot.model.set_doorbells(now, &slot.memory, false);
             slot.worked_at = now.nanos();
             return true;
@@ -205,6 +268,7 @@ impl Lane {
         slot.active = false;
         let deadline = slot.deadline();
         self.emulated.expect(deadline);
+        self.watch_emulated(index);
         false
     }
 
@@ -253,6 +317,7 @@ impl Lane {
             slot.signal();
             let deadline = slot.deadline();
             self.emulated.expect(deadline);
+            self.watch_emulated(index);
         }
     }
 }

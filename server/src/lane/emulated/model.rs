@@ -9,7 +9,7 @@ use control::site::{LunAddress, NicModel as NicKind};
 use control::step::{Device as DeviceSpec, SlotSpec};
 use frame::Nic;
 use guest_memory::{Memory, Window};
-use pci::{Bar, Cap, Function, Layout};
+use pci::{Bar, Cap, Function, Layout, Pages};
 use pvscsi::Adapter;
 use request::{Instant, Mac};
 use switch::PortId;
@@ -233,6 +233,15 @@ pub fn hot_of(device: &DeviceSpec) -> (u32, usize, usize) {
         DeviceSpec::VirtioScsi { .. } | DeviceSpec::VirtioBlk { .. } | DeviceSpec::VirtioNet { .. } => {
             unreachable!("no emulated device")
         }
+    }
+}
+
+/// Pages of doorbells that a device of this kind may have.
+pub fn doorbells_of(device: &DeviceSpec) -> Option<Pages> {
+    match device {
+        DeviceSpec::Nic { model: NicKind::Vmxnet3, .. } => Some(vmxnet3::DOORBELLS),
+        DeviceSpec::Pvscsi { .. } => Some(pvscsi::DOORBELLS),
+        _ => None,
     }
 }
 

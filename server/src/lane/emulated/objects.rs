@@ -128,6 +128,7 @@ impl Lane {
         self.forget_port(Target::Emulated(index));
         self.emulated.active.retain(|there| *there != index);
         self.emulated.staged.retain(|there| *there != index);
+        self.emulated.watch.remove(index);
         let luns = slot.scsi().map(|model| model.luns().values().map(|lun| lun.volume).collect());
         Some((slot, luns.unwrap_or_default()))
     }
@@ -156,6 +157,7 @@ impl Lane {
         if let Some(slot) = self.emulated.get(index) {
             slot.active = false;
         }
+        self.emulated.watch.remove(index);
         if !self.rest(|origin| matches!(origin, Origin::Adapter { slot, .. } if slot == index)) {
             self.activate_emulated(index);
             return Err(Problem::failed("the slot's requests do not end; a store hangs")

@@ -11,7 +11,7 @@ use guest_memory::Memory;
 use host::wait::{Interest, Wait};
 use pci::{Config, IrqMode};
 use request::Instant;
-use vfio_user::{Device as Described, Fault};
+use vfio_user::{Area, Device as Described, Fault};
 
 use super::super::link::LISTENER;
 use super::super::listener::listen;
@@ -53,6 +53,9 @@ pub struct Slot {
     pub staged: bool,
     /// When it last had work, for the decision to sleep.
     pub worked_at: u64,
+    /// Its driver has rung soon after it was told to: the next time it is told to later.
+    pub lingers: bool,
+    pub rested_at: u64,
     pub listener: UnixListener,
     pub interest: Interest,
     /// A message waits for requests to end, since then.
@@ -77,6 +80,9 @@ pub struct Counters {
     pub reads: u64,
     pub writes: u64,
     pub interrupts: u64,
+    /// Looks at a slot that sleeps and cannot say that there is work; and those that found some.
+    pub unasked: u64,
+    pub found: u64,
     /// Messages that were followed although requests under way still use what they take away.
     pub overdue: u64,
 }
@@ -105,7 +111,8 @@ impl Slot {
         wait.add(listener.as_fd(), Token::EmulatedListener(index).into(), Interest::READ)
             .map_err(|error| failed("cannot wait for connections", error))?;
         let (id, hot, _) = super::model::hot_of(&spec.device);
-        let link = Link::resume(&name, id, hot, estate, vault).map_err(|error| {
+        let pages = super::model::doorbells_of(&spec.device);
+        let link = Link::resume(&name, id, hot, pages, estate, vault).map_err(|error| {
             let _ = wait.delete(listener.as_fd());
             failed("cannot make the slot's ledger", error)
         })?;
@@ -140,6 +147,8 @@ impl Slot {
             active: false,
             staged: false,
             worked_at: 0,
+            lingers: false,
+            rested_at: 0,
             listener,
             interest: Interest::READ,
             held: None,
@@ -173,6 +182,7 @@ impl Slot {
             self.disconnect(wait);
             return;
         }
+        self.share_doorbells();
         let state = self.link.ledger.model();
         // Empty: nothing was written yet that would not be as after power on.
         if !state.is_empty() && !self.restore(&state) {
@@ -257,10 +267,82 @@ impl Slot {
             tracing::warn!(slot = self.link.name, %error, "a connection was lost as it came");
             return;
         }
+        if self.spec.device.maps_doorbells()
+            && !self.quarantined
+            && let Some(pages) = self.model.function().doorbells()
+        {
+            match self.link.make_doorbells(pages) {
+                Ok(()) => {
+                    self.share_doorbells();
+                    self.power_on();
+                    self.save();
+                }
+                Err(error) => {
+                    tracing::warn!(slot = self.link.name, %error, "no page for doorbells; they are messages");
+                }
+            }
+        }
         self.interest = Interest::READ;
         if let Some(stream) = &self.link.stream {
             let _ = wait.add(stream.as_fd(), Token::Emulated(self.index).into(), self.interest);
         }
+    }
+
+    /// The client may map the doorbells that the link has, and none otherwise.
+    pub(super) fn share_doorbells(&mut self) {
+        for region in &mut self.described.regions {
+            region.areas.clear();
+        }
+        let doorbells = self.link.doorbells.as_ref();
+        self.guest.ours = doorbells.map(|doorbells| doorbells.identity);
+        let window = doorbells.map(|doorbells| doorbells.window.clone());
+        let function = self.model.function_mut();
+        if let (Some(pages), Some(_)) = (function.doorbells(), &window)
+            && let Some(region) = self.described.regions.get_mut(usize::from(pages.bar))
+        {
+            region.areas.push(Area { offset: pages.offset.into(), size: pages.bytes.into() });
+        }
+        if !self.quarantined {
+            function.share_doorbells(window);
+        }
+    }
+
+    /// Acts on what the driver stored in pages that are doorbells.
+    pub fn look(&mut self, now: Instant) -> bool {
+        if self.quarantined || self.is_stopped() || self.link.doorbells.is_none() {
+            return false;
+        }
+        let came = self.model.function_mut().look(now, &self.memory);
+        if came {
+            self.save();
+            self.signal();
+        }
+        came
+    }
+
+    /// Nobody says when there is work.
+    pub fn is_silent(&self) -> bool {
+        let function = self.model.function();
+        self.may_be_silent() && (function.is_silent() || function.is_hushed())
+    }
+
+    /// Has the driver ring from now on. True: there is work that it may not have rung for.
+    pub fn rest(&mut self, now: Instant) -> bool {
+        if self.is_stopped() {
+            return false;
+        }
+        self.rested_at = now.nanos();
+        self.model.set_doorbells(now, &self.memory, true);
+        self.model.has_work()
+    }
+
+    /// Its driver would ring if it were asked to.
+    pub fn is_hushed(&self) -> bool {
+        self.may_be_silent() && self.model.function().is_hushed()
+    }
+
+    fn may_be_silent(&self) -> bool {
+        !self.quarantined && !self.is_stopped() && self.link.is_connected()
     }
 
     /// The last request of a client that left has ended.
@@ -297,6 +379,7 @@ impl Slot {
         self.held = None;
         (self.saved, self.arrived, self.announces) = (Vec::new(), false, false);
         self.link.disconnect();
+        self.share_doorbells();
         // What there was is gone with the guest: nothing of it is to be found by a successor.
         self.config_dirty = true;
         self.save();
@@ -409,6 +492,9 @@ impl Slot {
             ("register_reads", self.counters.reads),
             ("register_writes", self.counters.writes),
             ("interrupts_sent", self.counters.interrupts),
+            ("doorbells_mapped", u64::from(self.link.doorbells.is_some())),
+            ("looks_unasked", self.counters.unasked),
+            ("looks_unasked_found", self.counters.found),
             ("regions_unmapped", self.guest.unmapped),
             ("overdue", self.counters.overdue),
         ];

@@ -8,7 +8,8 @@ use host::wait::{Interest, Wait};
 use host::{poll, socket};
 use request::Instant;
 use vfio_user::numbers::{
-    DEVICE_FEATURE, HEADER_LEN, MESSAGE_MAX, REGION_CONFIG, REGION_READ, REGION_ROM, REPLY_MAX,
+    DEVICE_FEATURE, DEVICE_GET_REGION_INFO, HEADER_LEN, MESSAGE_MAX, REGION_CONFIG, REGION_READ, REGION_ROM,
+    REPLY_MAX,
 };
 use vfio_user::{Drain, Effect, Header, Write};
 
@@ -143,6 +144,11 @@ impl Slot {
             if self.link.replies.len() + REPLY_MAX > REPLIES_MAX {
                 break;
             }
+            // Its reply may bring a descriptor, which has to go with the first byte of a batch's replies.
+            let alone = header.command == DEVICE_GET_REGION_INFO && self.link.doorbells.is_some();
+            if alone && batch.messages > 0 {
+                break;
+            }
             if !self.may_follow(&header, payload, now) {
                 if batch.messages > 0 {
                     // It is the first of the next look, then.
@@ -155,7 +161,7 @@ impl Slot {
             batch.handled = end;
             batch.messages += 1;
             after.followed = true;
-            if self.link.session.state.discard > 0 {
+            if alone || self.link.session.state.discard > 0 {
                 break;
             }
         }
