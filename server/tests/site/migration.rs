@@ -20,9 +20,10 @@ use crate::daemon::{Daemon, PATIENCE};
 use crate::driven::{check, load, open, verify};
 
 /// Two networks with a NIC of the model and a peer each.
-fn site(model: &str) -> String {
+fn site(model: &str, doorbells: [&str; 4]) -> String {
     let slot = |at: usize, network: &str| {
-        format!("[vm.web{at}.nic0]\nmodel = \"{model}\"\nnetwork = \"{network}\"\n")
+        let doorbells = doorbells[at];
+        format!("[vm.web{at}.nic0]\nmodel = \"{model}\"\nnetwork = \"{network}\"\n{doorbells}\n")
     };
     let slots = [slot(0, "here"), slot(1, "here"), slot(2, "there"), slot(3, "there")].concat();
     format!("[network.here]\n[network.there]\n{slots}")
@@ -60,7 +61,7 @@ fn exchange(a: &mut dyn Driver, b: &mut dyn Driver, what: &str) {
 }
 
 fn nic_moves(model: Model, name: &str) {
-    let daemon = Daemon::start(&site(name));
+    let daemon = Daemon::start(&site(name, [""; 4]));
     let (mut a, mut b) = (open(&daemon, 0, 1, model), open(&daemon, 1, 2, model));
     let mut c = open(&daemon, 3, 2, model);
     exchange(a.as_mut(), b.as_mut(), name);
@@ -94,6 +95,27 @@ fn a_vlance_moves() {
 #[test]
 fn a_vmxnet3_moves() {
     nic_moves(Model::Vmxnet3, "vmxnet3");
+}
+
+/// Masks that are memory are a part of the state, whether they are memory where it goes or not.
+#[test]
+fn masks_of_a_vmxnet3_move() {
+    const MAPPED: &str = "doorbells = \"mapped\"";
+    let daemon = Daemon::start(&site("vmxnet3", [MAPPED, "", MAPPED, ""]));
+    let mut a = open(&daemon, 0, 1, Model::Vmxnet3);
+    let mut c = open(&daemon, 3, 2, Model::Vmxnet3);
+    // Vectors of no queue: those of queues are opened once where the device arrives.
+    let masks = |a: &mut dyn Driver| [5, 6].map(|vector| a.client().read_u32(0, 8 * vector).unwrap());
+    a.client().write_u32(0, 8 * 5, 0).unwrap();
+    let before = masks(a.as_mut());
+    assert_eq!(before, [0, 1]);
+    let mut killer = Killer { daemon: &daemon, random: Random::new(93), one_in: 0, kills: 0 };
+    for (round, to) in [2, 1, 2].into_iter().enumerate() {
+        moves(a.client(), &daemon, &format!("web{to}.nic0"), &mut killer);
+        assert_eq!(masks(a.as_mut()), before, "after move {round} to {to}");
+        killer.one_in = 4;
+    }
+    exchange(a.as_mut(), c.as_mut(), "vmxnet3, with masks that are memory");
 }
 
 #[test]
@@ -137,7 +159,7 @@ fn send(nic: &mut dyn Driver, frames: usize) {
 /// Only what the device wrote changes while the driver looks on: each page of it has to be named.
 #[test]
 fn every_page_that_a_device_wrote_is_named() {
-    let daemon = Daemon::start(&site("e1000"));
+    let daemon = Daemon::start(&site("e1000", [""; 4]));
     let (mut a, mut b) = (open(&daemon, 0, 1, Model::E1000), open(&daemon, 1, 2, Model::E1000));
     a.client().start_log().unwrap();
     assert!(a.client().start_log().is_err(), "a second log");
@@ -173,7 +195,7 @@ fn every_page_that_a_device_wrote_is_named() {
 
 #[test]
 fn a_state_of_another_device_is_refused() {
-    let daemon = Daemon::start(&site("e1000"));
+    let daemon = Daemon::start(&site("e1000", [""; 4]));
     let mut a = open(&daemon, 0, 1, Model::E1000);
     let mut b = open(&daemon, 1, 2, Model::E1000);
     a.client().go_to(State::StopCopy).unwrap();
