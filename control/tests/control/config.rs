@@ -268,7 +268,8 @@ boot_index = 2
         ("old1.disk0", "doorbells = \"mapped\"\n", true),
     ] {
         let section = format!("[vm.{slot}]\n");
-        let site = site::parse("", &vmxnet3.replace(&section, &format!("{section}{said}"))).unwrap();
+        let text = vmxnet3.replace(&section, &format!("{section}{said}"));
+        let site = site::parse("", &format!("{text}[identity.port]\n\"old1.disk0\" = 1\n")).unwrap();
         let spec = site.slot_spec(&slot.parse().unwrap()).unwrap();
         assert_eq!(spec.device.maps_doorbells(), mapped, "{slot} {said}");
     }

@@ -34,7 +34,7 @@ use crate::blame;
 
 /// A doorbell makes a guest wait for its hypervisor, which waits for us; a few looks cost less. So a driver
 /// that rang so soon after it had been told to is left in peace for that long the next time.
-const LINGER_NANOS: u64 = 2_000_000;
+const LINGER_NANOS: u64 = 4_000_000;
 
 /// All emulated slots of a lane, and room that their work passes through.
 #[derive(Default)]
