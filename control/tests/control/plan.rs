@@ -3,8 +3,8 @@
 use crate::engine::{FakeEngine, World};
 use proptest::prelude::*;
 use standpipe_control::site::{
-    Doorbells, LunAddress, Mac, Model, Naa, Network, PathState, Portal, Site, Size, Slot, SlotId, SlotLuns, Store,
-    Target, Uplink, Vm, Volume,
+    Doorbells, LunAddress, Mac, Model, Naa, Network, PathState, Portal, Site, Size, Slot, SlotId, SlotLuns,
+    Store, Target, Uplink, Vm, Volume,
 };
 use standpipe_control::{Controller, Kind, plan, store};
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use frame::{Body, Drop, Frame, HEADER_MAX, Nic, Posted, Refused, Taken};
 use guest_memory::{Memory, Window};
-use pci::{Bars, Function, Interrupts, IrqMode, Lasting, Layout, Signals};
+use pci::{Bars, Doorbells, Function, Interrupts, IrqMode, Lasting, Layout, Pages, Signals};
 use request::{CHECKSUM_NONE, Gso, Instant, Rewrite};
 
 use crate::arrival::{Arrival, Front, Scratch};
@@ -442,6 +442,31 @@ impl Signals for E1000 {
             self.flush_transmit(now);
         }
         self.causes.expire(now);
+    }
+}
+
+/// All are messages: docs/decisions/0008.
+impl Doorbells for E1000 {
+    fn pages(&self) -> Option<Pages> {
+        None
+    }
+
+    fn share(&mut self, _pages: Option<Window>) {}
+
+    fn gather(&mut self) {}
+
+    fn spread(&mut self) {}
+
+    fn look(&mut self, _now: Instant) -> bool {
+        false
+    }
+
+    fn is_silent(&self) -> bool {
+        false
+    }
+
+    fn is_hushed(&self) -> bool {
+        false
     }
 }
 

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use frame::{Drop, Frame, Posted, Refused, Taken};
 use guest_memory::{Memory, Window};
-use pci::{Bars, Function, Interrupts, IrqMode, Lasting, Layout, Signals};
+use pci::{Bars, Doorbells, Function, Interrupts, IrqMode, Lasting, Layout, Pages, Signals};
 use request::{Instant, Rewrite, Span};
 
 use crate::config::Config;
@@ -168,6 +168,31 @@ impl Signals for Pcnet {
     fn expire(&mut self, now: Instant, memory: &Memory) {
         self.expire_transmit(now, memory);
         self.expire_recheck(now, memory);
+    }
+}
+
+/// All are messages: docs/decisions/0008.
+impl Doorbells for Pcnet {
+    fn pages(&self) -> Option<Pages> {
+        None
+    }
+
+    fn share(&mut self, _pages: Option<Window>) {}
+
+    fn gather(&mut self) {}
+
+    fn spread(&mut self) {}
+
+    fn look(&mut self, _now: Instant) -> bool {
+        false
+    }
+
+    fn is_silent(&self) -> bool {
+        false
+    }
+
+    fn is_hushed(&self) -> bool {
+        false
     }
 }
 

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use guest_memory::{Memory, Window};
-use pci::{Bar, Bars, Cap, Function, Interrupts, IrqMode, Lasting, Layout, Pages, Signals};
+use pci::{Bar, Bars, Cap, Doorbells, Function, Interrupts, IrqMode, Lasting, Layout, Pages, Signals};
 use request::Instant;
 
 use crate::adapter::Adapter;
@@ -132,15 +132,6 @@ impl Bars for Adapter {
         self.control.words.clear();
         self.control.status = 0;
     }
-
-    fn doorbells(&self) -> Option<Pages> {
-        Some(DOORBELLS)
-    }
-
-    /// What is written there says nothing that the rings do not say.
-    fn share_doorbells(&mut self, pages: Option<Window>) {
-        self.kicks_shared = pages.is_some();
-    }
 }
 
 impl Signals for Adapter {
@@ -165,6 +156,25 @@ impl Signals for Adapter {
         if self.retry.is_some_and(|retry| retry <= now) {
             self.publish(now, memory);
         }
+    }
+}
+
+/// What is written to the pages says nothing that the rings do not say.
+impl Doorbells for Adapter {
+    fn pages(&self) -> Option<Pages> {
+        Some(DOORBELLS)
+    }
+
+    fn share(&mut self, pages: Option<Window>) {
+        self.kicks_shared = pages.is_some();
+    }
+
+    fn gather(&mut self) {}
+
+    fn spread(&mut self) {}
+
+    fn look(&mut self, _now: Instant) -> bool {
+        false
     }
 
     fn is_silent(&self) -> bool {

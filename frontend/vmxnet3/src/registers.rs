@@ -11,7 +11,7 @@ use crate::rss::fields;
 use crate::shared::{self, at};
 use frame::{Drop, Refused};
 use guest_memory::{Memory, Window};
-use pci::{Bars, Function, Interrupts, IrqMode, Lasting, Layout, Pages, Signals};
+use pci::{Bars, Doorbells, Function, Interrupts, IrqMode, Lasting, Layout, Pages, Signals};
 use request::{Address, Instant, Mac};
 
 /// What reading CMD gives after a command that was not carried out. (ACTIVATE_DEV's failure is 1 in
@@ -333,26 +333,6 @@ impl Bars for Vmxnet3 {
     fn reset(&mut self) {
         self.clear();
     }
-
-    fn doorbells(&self) -> Option<Pages> {
-        Some(DOORBELLS)
-    }
-
-    fn share_doorbells(&mut self, pages: Option<Window>) {
-        self.vectors.share(pages);
-    }
-
-    fn gather_doorbells(&mut self) {
-        if self.vectors.is_shared() {
-            let open = (0..VECTORS).filter(|index| !self.vectors.is_masked(*index));
-            self.hot.set_unmasked(open.fold(0, |all, index| all | 1 << index));
-        }
-    }
-
-    fn fill_doorbells(&mut self) {
-        let open = self.hot.unmasked();
-        (0..VECTORS).for_each(|index| self.vectors.store_mask(index, open >> index & 1 == 0));
-    }
 }
 
 impl Signals for Vmxnet3 {
@@ -380,8 +360,30 @@ impl Signals for Vmxnet3 {
         // Whoever calls looks at `waiting` afterwards.
         self.look_again = self.look_again.filter(|look| *look > now);
     }
+}
 
-    fn look(&mut self, now: Instant, _memory: &Memory) -> bool {
+impl Doorbells for Vmxnet3 {
+    fn pages(&self) -> Option<Pages> {
+        Some(DOORBELLS)
+    }
+
+    fn share(&mut self, pages: Option<Window>) {
+        self.vectors.share(pages);
+    }
+
+    fn gather(&mut self) {
+        if self.vectors.is_shared() {
+            let open = (0..VECTORS).filter(|index| !self.vectors.is_masked(*index));
+            self.hot.set_unmasked(open.fold(0, |all, index| all | 1 << index));
+        }
+    }
+
+    fn spread(&mut self) {
+        let open = self.hot.unmasked();
+        (0..VECTORS).for_each(|index| self.vectors.store_mask(index, open >> index & 1 == 0));
+    }
+
+    fn look(&mut self, now: Instant) -> bool {
         let before = self.vectors.raised;
         if self.vectors.is_shared() {
             self.vectors.expire(now);

@@ -5,7 +5,7 @@ mod driver;
 use driver::{Guest, Send, Shape, v4};
 use frame::Nic;
 use guest_memory::{Window, crash};
-use pci::{Bars, IrqMode, Lasting, Pages, Signals};
+use pci::{Bars, Doorbells, IrqMode, Lasting, Pages, Signals};
 use standpipe_vmxnet3::Vmxnet3;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -26,7 +26,7 @@ impl World {
     fn new(large: bool) -> World {
         let page = Window::anonymous(4096);
         let mut guest = Guest::new(Shape::default());
-        guest.nic.share_doorbells(Some(page.clone()));
+        guest.nic.share(Some(page.clone()));
         guest.nic.reset();
         guest.negotiate();
         assert_eq!(guest.read(1, 0x48) & LARGE_BAR, LARGE_BAR);
@@ -60,7 +60,7 @@ impl World {
 
     fn die(&mut self) {
         self.guest.nic = Vmxnet3::new(self.guest.config, self.guest.hot.clone());
-        self.guest.nic.share_doorbells(Some(self.page.clone()));
+        self.guest.nic.share(Some(self.page.clone()));
         self.guest.nic.restore(&self.state);
         self.guest.nic.set_irq_mode(IrqMode::MsiX);
         self.guest.nic.resume(&self.guest.memory);
@@ -85,7 +85,7 @@ impl World {
             }
             self.guest.pass(1_000_000);
             if silent {
-                self.guest.nic.look(self.guest.now, &self.guest.memory);
+                self.guest.nic.look(self.guest.now);
             }
             let vectors = self.guest.vectors();
             self.interrupt(vectors);
@@ -108,20 +108,20 @@ impl World {
 #[test]
 fn masks_are_what_lies_in_memory() {
     let mut world = World::new(true);
-    assert_eq!(world.guest.nic.doorbells(), Some(Pages { bar: 0, offset: 0, bytes: 4096 }));
+    assert_eq!(world.guest.nic.pages(), Some(Pages { bar: 0, offset: 0, bytes: 4096 }));
     let vectors = world.turn();
     assert_eq!(vectors, 0b10);
     assert!(world.is_masked(1) && !world.is_masked(0) && !world.is_masked(2), "the device masks it");
     assert_eq!((world.guest.read(0, 0), world.guest.read(0, 8)), (0, 1));
-    assert!(!world.guest.nic.look(world.guest.now, &world.guest.memory));
+    assert!(!world.guest.nic.look(world.guest.now));
 
     // The driver is at work still: the next one is told when it opens the vector.
     assert_eq!(world.turn(), 0);
     assert!(world.guest.nic.is_silent());
     assert_eq!(world.guest.nic.deadline(), None);
-    assert!(!world.guest.nic.look(world.guest.now, &world.guest.memory));
+    assert!(!world.guest.nic.look(world.guest.now));
     world.interrupt(vectors);
-    assert!(world.guest.nic.look(world.guest.now, &world.guest.memory));
+    assert!(world.guest.nic.look(world.guest.now));
     assert_eq!(world.guest.vectors(), 0b10);
 
     // Some clients stop the mapping for a while: then it is a message, to the same place.

@@ -50,23 +50,6 @@ pub trait Bars {
 
     /// As after power on.
     fn reset(&mut self);
-
-    /// Pages with nothing in them but registers that a driver writes again and again, and that need
-    /// no answer; if there are some.
-    fn doorbells(&self) -> Option<Pages> {
-        None
-    }
-
-    /// From now on `pages` is what those registers are, and a driver may write there without a
-    /// message. It outlives the process; a successor is given the same before its `restore`. `None`:
-    /// accesses are messages.
-    fn share_doorbells(&mut self, _pages: Option<Window>) {}
-
-    /// Takes what shared pages say into the hot state, for a device of the same kind elsewhere.
-    fn gather_doorbells(&mut self) {}
-
-    /// Makes shared pages say what the hot state says, of a device that was elsewhere before.
-    fn fill_doorbells(&mut self) {}
 }
 
 /// How a model makes itself heard, and when it wants to be called.
@@ -80,22 +63,34 @@ pub trait Signals {
     fn deadline(&self) -> Option<Instant>;
 
     fn expire(&mut self, now: Instant, memory: &Memory);
+}
+
+/// Registers that a driver writes again and again, which may be memory for it; and whether it writes
+/// them at all.
+pub trait Doorbells {
+    /// Pages with nothing in them but such registers, none of which needs an answer; if there are some.
+    fn pages(&self) -> Option<Pages>;
+
+    /// From now on `pages` is what those registers are, and a driver may write there without a
+    /// message. It outlives the process; a successor is given the same before its `restore`. `None`:
+    /// accesses are messages.
+    fn share(&mut self, pages: Option<Window>);
+
+    /// Takes what shared pages say into the hot state, for a device of the same kind elsewhere.
+    fn gather(&mut self);
+
+    /// Makes shared pages say what the hot state says, of a device that was elsewhere before.
+    fn spread(&mut self);
 
     /// Acts on what the driver wrote to shared pages since. True: something came of it.
-    fn look(&mut self, _now: Instant, _memory: &Memory) -> bool {
-        false
-    }
+    fn look(&mut self, now: Instant) -> bool;
 
     /// What a driver may want can come by shared pages alone, so that somebody has to look at it
     /// from time to time: by `look`, and whether work was posted.
-    fn is_silent(&self) -> bool {
-        false
-    }
+    fn is_silent(&self) -> bool;
 
     /// The driver was told that it need not ring. Unlike `is_silent`, that can be taken back.
-    fn is_hushed(&self) -> bool {
-        false
-    }
+    fn is_hushed(&self) -> bool;
 }
 
 /// What outlives the process.
@@ -124,7 +119,7 @@ pub trait Lasting {
 /// of rings. Whoever drives the model keeps it in the ledger, in one step with the access that
 /// changed it, so that an access with side effects takes place once. *Hot state* (ring positions,
 /// what was begun) is in a window of the ledger that the model writes through as it works.
-pub trait Function: Bars + Signals + Lasting {
+pub trait Function: Bars + Signals + Lasting + Doorbells {
     /// The guest's memory map is another, or bus mastering was switched (off: `memory` is empty).
     fn memory_changed(&mut self, memory: &Memory);
 

@@ -16,6 +16,6 @@ mod registers;
 mod rom;
 
 pub use config::{Change, Config, PowerState};
-pub use function::{Bars, Function, Interrupts, IrqMode, Lasting, Pages, STATE_MAX, Signals};
+pub use function::{Bars, Doorbells, Function, Interrupts, IrqMode, Lasting, Pages, STATE_MAX, Signals};
 pub use layout::{Bar, Cap, Layout};
 pub use rom::{Image, RomError, check_rom, read_rom, rom_images};

@@ -56,7 +56,7 @@ impl Slot {
             self.arrived |= transition.loads();
         }
         if transition.saves() {
-            self.model.function_mut().gather_doorbells();
+            self.model.function_mut().gather();
             self.saved = self.portable();
             self.link.session.saved(self.saved.len());
         }
@@ -103,7 +103,7 @@ impl Slot {
             self.power_on();
             return false;
         }
-        self.model.function_mut().fill_doorbells();
+        self.model.function_mut().spread();
         self.config_dirty = true;
         self.set_memory();
         self.model.function_mut().memory_changed(&self.memory);
@@ -136,7 +136,7 @@ impl Slot {
     pub(super) fn give_saved(&mut self, from: usize, into: &mut [u8]) {
         if self.saved.is_empty() {
             // A predecessor made it; the device has not moved since.
-            self.model.function_mut().gather_doorbells();
+            self.model.function_mut().gather();
             self.saved = self.portable();
         }
         let piece = self.saved.get(from..).unwrap_or(&[]);

@@ -269,7 +269,7 @@ impl Slot {
         }
         if self.spec.device.maps_doorbells()
             && !self.quarantined
-            && let Some(pages) = self.model.function().doorbells()
+            && let Some(pages) = self.model.function().pages()
         {
             match self.link.make_doorbells(pages) {
                 Ok(()) => {
@@ -297,13 +297,13 @@ impl Slot {
         self.guest.ours = doorbells.map(|doorbells| doorbells.identity);
         let window = doorbells.map(|doorbells| doorbells.window.clone());
         let function = self.model.function_mut();
-        if let (Some(pages), Some(_)) = (function.doorbells(), &window)
+        if let (Some(pages), Some(_)) = (function.pages(), &window)
             && let Some(region) = self.described.regions.get_mut(usize::from(pages.bar))
         {
             region.areas.push(Area { offset: pages.offset.into(), size: pages.bytes.into() });
         }
         if !self.quarantined {
-            function.share_doorbells(window);
+            function.share(window);
         }
     }
 
@@ -312,7 +312,7 @@ impl Slot {
         if self.quarantined || self.is_stopped() || self.link.doorbells.is_none() {
             return false;
         }
-        let came = self.model.function_mut().look(now, &self.memory);
+        let came = self.model.function_mut().look(now);
         if came {
             self.save();
             self.signal();
