@@ -79,7 +79,7 @@ fn give_away(guest: &Guest, model: NicModel) -> Result<Vec<String>> {
 fn testpmd(cards: &[String], commands: &str, log: &str) -> String {
     let allowed: Vec<String> = cards.iter().map(|card| format!("-a {card}")).collect();
     format!(
-        "({commands}) | dpdk-testpmd -l 0,1 -n 1 -m 100 --iova-mode=pa --no-telemetry {} -- \
+        "({commands}) | dpdk-testpmd -l 0,1 -n 1 -m 100 --iova-mode=pa --in-memory --no-telemetry {} -- \
          -i --total-num-mbufs=4096 --no-lsc-interrupt >{log} 2>&1",
         allowed.join(" ")
     )
@@ -101,11 +101,10 @@ fn answer_pings(guest: &Guest, other: &Guest, card: &str) -> Result<u64> {
     let mut answered = 0;
     for bytes in [0, 1, 17, 18, 64, 700, 1472] {
         let said = other.check(&format!("ping -n -c 50 -i 0.02 -W 5 -s {bytes} {ANSWERED}")).map_err(log)?;
-        ensure!(
-            said.contains(" 0% packet loss") && !said.contains("wrong data"),
-            "{bytes} bytes: {}",
-            crate::guest::tail(&said, 10)
-        );
+        // For the last answer ping waits two round trips only, which a busy host may exceed.
+        let complete = said.contains(" 0% packet loss")
+            || said.contains(" 49 received") && !said.contains("icmp_seq=50 ");
+        ensure!(complete && !said.contains("wrong data"), "{bytes} bytes: {}", crate::guest::tail(&said, 10));
         answered += 50;
     }
     guest.check("touch /tmp/enough")?;
@@ -127,9 +126,10 @@ fn circle(guest: &Guest, cards: &[String], seconds: u32) -> Result<(u64, u32)> {
     guest.check_within(&testpmd(cards, &commands, "/tmp/circle.log"), limit)?;
     let said = guest.check("cat /tmp/circle.log")?;
     let (received, sent) = (total(&said, "RX-packets")?, total(&said, "TX-packets")?);
-    // Of 64 frames a card that start the circle, each passes many times.
-    ensure!(received > 1000, "the circle stood still: {}", crate::guest::tail(&said, 40));
-    ensure!(received <= sent && sent - received <= 256, "sent {sent}, received {received}");
+    // 64 frames of each card start the circle, and each passes some times, however slow the host is. None is lost
+    // on the way but those that are under way at the end, a burst of each card at most.
+    ensure!(received > 256, "the circle stood still: {}", crate::guest::tail(&said, 40));
+    ensure!(received <= sent && sent - received <= 64, "sent {sent}, received {received}");
     let errors = total(&said, "RX-error").unwrap_or(0);
     ensure!(errors == 0, "testpmd counts {errors} errors");
     Ok((received, seconds))

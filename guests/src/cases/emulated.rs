@@ -111,7 +111,10 @@ fn nic_as(bench: &Bench, name: &str, model: NicModel, doorbells: &'static str) -
         self_test(&one, model)?;
         reach(&one, OTHER).during("after the self test")?;
     }
-    let sleeps = if bench.long { 10 } else { 1 };
+    let sleeps = match bench.image.agent_outlives_suspend() {
+        true if bench.long => 10,
+        outlives => u32::from(outlives),
+    };
     for _ in 0..sleeps {
         suspend(&one).during("suspending and resuming")?;
         link_is_back(&one).map_err(|error| told(&one, error))?;
@@ -319,8 +322,11 @@ pub(super) fn quiet(bench: &Bench, guest: &Guest, model: NicModel) -> Result<()>
     } else {
         String::new()
     };
+    // e1000 resets the adapter once more when it has put frames into the ring between the resume and the link
+    // (e1000_watchdog): its queue may run still, as Linux stops that up to a second after the carrier.
     let said = guest.check(&format!(
-        "dmesg | awk '/cut here/ {{ held = 1; said = \"\" }} held {{ said = said $0 \"\\n\" }} !held {{ print }} /end trace/ && held {{ held = 0; {warnings}printf \"%s\", said }}' |
+        "dmesg | awk '/going to sleep/ {{ wakes = 1 }} /Link is Up/ {{ wakes = 0 }} wakes && /e1000 .*Reset adapter/ {{ next }}
+                      /cut here/ {{ held = 1; said = \"\" }} held {{ said = said $0 \"\\n\" }} !held {{ print }} /end trace/ && held {{ held = 0; {warnings}printf \"%s\", said }}' |
          grep -E 'eth0.*(Hang|hung|timed out|[Rr]eset adapter|error|Runt|Impossible)|NETDEV WATCHDOG|BUG:|Call Trace|nobody cared' || true
          cd /sys/class/net/eth0/statistics && grep -H . {lengths} rx_frame_errors rx_crc_errors tx_errors tx_aborted_errors tx_carrier_errors | grep -v ':0$' || true",
     )    )?;
@@ -379,7 +385,9 @@ fn adapter(bench: &Bench, name: &str, doorbells: &'static str) -> Result<String>
     let load = VerifiedWrites { passes: 100_000, depth: 16, ..load };
     let job = load.start(&guest)?;
     hot_plug(&mut world, &guest)?;
-    suspend(&guest).during("suspending under the load")?;
+    if bench.image.agent_outlives_suspend() {
+        suspend(&guest).during("suspending under the load")?;
+    }
     let resets = if bench.long { 50 } else { 2 };
     for _ in 0..resets {
         for kind in ["device", "bus", "host"] {

@@ -201,6 +201,11 @@ pub const LONG: &[Case] = &[
         cdrom::boot_pvscsi,
     ),
     own(
+        "pvscsi-boot-uefi",
+        "OVMF boots a guest from a CD behind PVSCSI, by edk2's driver from an option ROM",
+        cdrom::boot_pvscsi_uefi,
+    ),
+    own(
         "ipxe-e1000",
         "iPXE's ROM on an e1000 boots a kernel over the network, from SeaBIOS and from OVMF",
         netboot::e1000,
@@ -209,6 +214,10 @@ pub const LONG: &[Case] = &[
     own("ipxe-e1000e", "iPXE's ROM on an e1000e, as on an e1000", netboot::e1000e),
     own("ipxe-vlance", "the same on a vlance", netboot::vlance),
     own("ipxe-vmxnet3", "the same on a vmxnet3", netboot::vmxnet3),
+    own("dpdk-e1000", "DPDK's driver for 82540EM: pings answered, and frames in a circle", dpdk::e1000),
+    own("dpdk-82545em", "the same for 82545EM", dpdk::e1000_82545em),
+    own("dpdk-e1000e", "the same for 82574L", dpdk::e1000e),
+    own("dpdk-vmxnet3", "the same for VMXNET3", dpdk::vmxnet3),
 ];
 
 /// Run when they are named: none of these has passed as a whole yet.
@@ -229,15 +238,6 @@ pub const TRIALS: &[Case] = &[
         "one volume on pvscsi and virtio-scsi at once: one name, and what one writes the other reads",
         emulated::graduation,
     ),
-    own(
-        "pvscsi-boot-uefi",
-        "OVMF boots a guest from a CD behind PVSCSI, by edk2's driver from an option ROM",
-        cdrom::boot_pvscsi_uefi,
-    ),
-    own("dpdk-e1000", "DPDK's driver for 82540EM: pings answered, and frames in a circle", dpdk::e1000),
-    own("dpdk-82545em", "the same for 82545EM", dpdk::e1000_82545em),
-    own("dpdk-e1000e", "the same for 82574L", dpdk::e1000e),
-    own("dpdk-vmxnet3", "the same for VMXNET3", dpdk::vmxnet3),
 ];
 
 /// All that there are.
