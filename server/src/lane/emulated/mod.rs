@@ -32,6 +32,9 @@ use self::watch::Watch;
 use super::{Lane, SPIN_NANOS};
 use crate::blame;
 
+/// A look at a socket is a system call; what came meanwhile is followed together.
+const LOOK_NANOS: u64 = 4_000;
+
 /// A doorbell makes a guest wait for its hypervisor, which waits for us; a few looks cost less. So a driver
 /// that rang so soon after it had been told to is left in peace for that long the next time.
 const LINGER_NANOS: u64 = 4_000_000;
@@ -122,6 +125,7 @@ impl Lane {
         let mut buffer = std::mem::take(&mut self.emulated.buffer);
         let (wait, now) = (&self.wait, self.now);
         let Some(slot) = self.emulated.get(index) else { return };
+        slot.looked_at = now.nanos();
         let after = slot.on_link(wait, now, &mut buffer);
         let deadline = slot.deadline();
         self.emulated.buffer = buffer;
@@ -230,8 +234,13 @@ impl Lane {
 
     /// One look at one slot. `false`: it sleeps from now on.
     fn serve_emulated_slot(&mut self, index: u32) -> bool {
-        self.on_emulated(index);
         let (now, quiet) = (self.now, self.quiet);
+        let Some(slot) = self.emulated.get(index) else { return false };
+        if now.nanos().wrapping_sub(slot.looked_at) >= LOOK_NANOS {
+            self.on_emulated(index);
+        } else {
+            self.blame_emulated(index);
+        }
         let Some(slot) = self.emulated.get(index) else { return false };
         if !slot.link.is_connected() {
             slot.active = false;

@@ -51,6 +51,8 @@ pub struct Slot {
     pub active: bool,
     /// In the lane's list of slots with something to publish.
     pub staged: bool,
+    /// When its socket was looked at.
+    pub looked_at: u64,
     /// When it last had work, for the decision to sleep.
     pub worked_at: u64,
     /// Its driver has rung soon after it was told to: the next time it is told to later.
@@ -146,6 +148,7 @@ impl Slot {
             epoch: 0,
             active: false,
             staged: false,
+            looked_at: 0,
             worked_at: 0,
             lingers: false,
             rested_at: 0,
