@@ -250,8 +250,10 @@ impl Plan {
         if old == new {
             return;
         }
-        let same_place =
-            old.socket == new.socket && old.queues == new.queues && old.device.rom() == new.device.rom();
+        let same_place = old.socket == new.socket
+            && old.queues == new.queues
+            && old.device.rom() == new.device.rom()
+            && old.device.msix() == new.device.msix();
         match (&old.device, &new.device) {
             (
                 Device::VirtioScsi { luns: before, port_id: was, path: from },

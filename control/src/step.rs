@@ -124,6 +124,9 @@ pub enum Device {
         /// Those that the guest may be given as memory.
         #[serde(default)]
         doorbells: Doorbells,
+        /// `false`: the device has no MSI-X, though its hardware has.
+        #[serde(default = "with_msix", skip_serializing_if = "is_with_msix")]
+        msix: bool,
     },
     /// A network adapter of hardware that guests know, over vfio-user.
     Nic {
@@ -138,7 +141,18 @@ pub enum Device {
         /// Those that the guest may be given as memory.
         #[serde(default)]
         doorbells: Doorbells,
+        /// `false`: the device has no MSI-X, though its hardware has.
+        #[serde(default = "with_msix", skip_serializing_if = "is_with_msix")]
+        msix: bool,
     },
+}
+
+fn with_msix() -> bool {
+    true
+}
+
+fn is_with_msix(msix: &bool) -> bool {
+    *msix
 }
 
 impl Device {
@@ -190,6 +204,14 @@ impl Device {
                 *doorbells == Doorbells::Mapped
             }
             Device::VirtioScsi { .. } | Device::VirtioBlk { .. } | Device::VirtioNet { .. } => false,
+        }
+    }
+
+    /// `false`: MSI-X is taken from a device that has it.
+    pub fn msix(&self) -> bool {
+        match self {
+            Device::Pvscsi { msix, .. } | Device::Nic { msix, .. } => *msix,
+            Device::VirtioScsi { .. } | Device::VirtioBlk { .. } | Device::VirtioNet { .. } => true,
         }
     }
 

@@ -1132,7 +1132,7 @@ _standpipe() {
             return 0
             ;;
         standpipe__subcmd__vm__subcmd__import)
-            opts="-h -V --store --directory --name --network --disks --nics --mac --configuration --user --dry-run --api --json --help --version"
+            opts="-h -V --store --directory --name --network --disks --nics --no-msix --mac --configuration --user --dry-run --api --json --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -102,6 +102,7 @@ complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -l configuration -d 'The size of the VM, if the package has several to choose from' -r
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -l user -d 'The user that runs its QEMU and is to own the sockets' -r
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -l api -d 'The daemon\'s API socket' -r -F
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -l no-msix -d 'Leave MSI-X out of e1000e, vmxnet3 and pvscsi, so that they can be unplugged while the guest runs'
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -l dry-run -d 'Only say what would be made'
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -l json -d 'Print JSON'
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help (see more with \'--help\')'

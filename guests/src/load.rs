@@ -6,6 +6,9 @@ use crate::{During, Failure, Result};
 use serde_json::Value;
 use std::time::Duration;
 
+/// fio starts, in an emulated guest on a busy host.
+const START_MAX: Duration = Duration::from_secs(180);
+
 /// What a verified load came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Verdict {
@@ -77,7 +80,7 @@ impl VerifiedWrites {
         };
         let before = written(guest)?;
         let job = guest.spawn(&self.command())?;
-        eventually("the load writes", COMMAND_MAX, || {
+        eventually("the load writes", START_MAX, || {
             if job.finished() {
                 return Err(Failure::new("the load ended before it wrote anything"));
             }

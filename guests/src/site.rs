@@ -98,6 +98,8 @@ pub struct Slot {
     pub device: Device,
     /// An option ROM from which the VM boots.
     pub rom: Option<PathBuf>,
+    /// `false`: MSI-X is taken from a device that has it.
+    pub msix: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -260,12 +262,19 @@ impl Site {
         self
     }
 
+    /// Takes MSI-X from a slot, so that QEMU can unplug it.
+    pub fn without_msix(mut self, vm: &str, slot: &str) -> Site {
+        let slots = self.vms.iter_mut().filter(|v| v.name == vm).flat_map(|v| &mut v.slots);
+        slots.filter(|s| s.name == slot).for_each(|s| s.msix = false);
+        self
+    }
+
     fn slot(mut self, vm: &str, slot: &str, device: Device) -> Site {
         if self.find(vm).is_none() {
             self.vms.push(Vm { name: vm.into(), slots: Vec::new() });
         }
         let found = self.vms.iter_mut().find(|v| v.name == vm).expect("it was added above");
-        found.slots.push(Slot { name: slot.into(), device, rom: None });
+        found.slots.push(Slot { name: slot.into(), device, rom: None, msix: true });
         self
     }
 
@@ -359,6 +368,9 @@ impl Site {
                 }
                 for (.., how) in self.doorbells.iter().filter(|(v, s, _)| *v == vm.name && *s == slot.name) {
                     line(format_args!("doorbells = {how:?}"));
+                }
+                if !slot.msix {
+                    line(format_args!("msix = false"));
                 }
                 match &slot.device {
                     Device::Disk {

@@ -50,6 +50,10 @@ pub struct VmImport {
     /// What NICs become whose model is not served here
     #[arg(long, value_name = "MODEL")]
     pub nics: Option<NicChoice>,
+    /// Leave MSI-X out of e1000e, vmxnet3 and pvscsi, so that they can be unplugged
+    /// while the guest runs
+    #[arg(long)]
+    pub no_msix: bool,
     /// The address of a NIC whose address the package does not give; may be repeated
     #[arg(long, value_name = "SLOT=ADDRESS")]
     pub mac: Vec<String>,
@@ -189,6 +193,10 @@ pub(super) fn import(client: &Client, args: &VmImport, screen: &mut Screen<'_>) 
     let site: Site = client.get("/v1/site")?;
     let wishes = wishes(args, &site)?;
     let mut draft = draft::draft(&envelope, &wishes, &site, package.stem())?;
+    if args.no_msix {
+        let slots = draft.machines.iter_mut().flat_map(|machine| machine.vm.slots.values_mut());
+        slots.filter(|slot| slot.model.has_msix()).for_each(|slot| slot.msix = Some(false));
+    }
     sizes_to_choose(&envelope, &mut draft);
     let import = Import { client, package, envelope, wishes };
 

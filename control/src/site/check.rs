@@ -332,6 +332,12 @@ impl Checker<'_> {
                 (what, format!("write 1 to {max}; one per vCPU is plenty"))
             };
             self.add(keys, what, hint);
+        } else if slot.queues > 1 && slot.msix == Some(false) {
+            self.add(
+                keys,
+                format!("{} queues want MSI-X, which `msix = false` takes away", slot.queues),
+                "leave one of the two out: by MSI or INTx there is one queue",
+            );
         }
     }
 
@@ -510,6 +516,7 @@ impl Checker<'_> {
             ("native", slot.native.is_some()),
             ("rom", slot.rom.is_some()),
             ("doorbells", slot.doorbells.is_some()),
+            ("msix", slot.msix.is_some()),
         ];
         for (name, _) in given.iter().filter(|(_, given)| *given) {
             let (fits, instead) = match *name {
@@ -521,6 +528,7 @@ impl Checker<'_> {
                     slot.model.has_doorbell_pages(),
                     "leave it out: only vmxnet3 and pvscsi have pages with nothing but doorbells",
                 ),
+                "msix" => (slot.model.has_msix(), "it is for e1000e, vmxnet3 and pvscsi: leave it out"),
                 _ if slot.model.is_nic() => (
                     !["volume", "volumes", "path"].contains(name),
                     "it takes `network`, `mac`, `vlan`, `trunk` and `native`",

@@ -326,6 +326,10 @@ pub struct Slot {
     /// default they are messages. A change counts from the guest's next connection on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doorbells: Option<Doorbells>,
+    /// e1000e, vmxnet3, pvscsi: `false` for a device without MSI-X, which interrupts by MSI or INTx. QEMU
+    /// aborts when a device with MSI-X is unplugged from a running guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub msix: Option<bool>,
     /// The place in the order in which firmware tries to boot; the lowest comes first. Only
     /// `standpipe qemu-args` and `libvirt-xml` use it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -348,6 +352,7 @@ impl Slot {
             native: None,
             rom: None,
             doorbells: None,
+            msix: None,
             boot_index: None,
         }
     }

@@ -110,6 +110,11 @@ impl Model {
         matches!(self, Model::Pvscsi | Model::Vmxnet3)
     }
 
+    /// Whether its hardware has MSI-X, which a slot may take away.
+    pub fn has_msix(self) -> bool {
+        matches!(self, Model::Pvscsi | Model::E1000e | Model::Vmxnet3)
+    }
+
     /// The largest number without a target in the slot's `volumes`.
     pub fn lun_max(self) -> u16 {
         match self {

@@ -40,6 +40,7 @@ fn nic(model: NicModel, id: &SlotId, slot: &Slot) -> Option<Device> {
         tagging: tagging(slot.vlan, slot.trunk.as_ref(), slot.native),
         rom: slot.rom.clone(),
         doorbells: slot.doorbells.unwrap_or_default(),
+        msix: slot.msix.unwrap_or(true),
     })
 }
 
@@ -121,6 +122,7 @@ impl Site {
                 path: slot.path.unwrap_or_default(),
                 rom: slot.rom.clone(),
                 doorbells: slot.doorbells.unwrap_or_default(),
+                msix: slot.msix.unwrap_or(true),
             },
             Model::E1000 => nic(NicModel::E1000, id, slot)?,
             Model::E1000Em => nic(NicModel::E1000Em, id, slot)?,

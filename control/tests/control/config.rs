@@ -273,6 +273,18 @@ boot_index = 2
         let spec = site.slot_spec(&slot.parse().unwrap()).unwrap();
         assert_eq!(spec.device.maps_doorbells(), mapped, "{slot} {said}");
     }
+    for (given, resolved) in [("", true), ("\nmsix = true", true), ("\nmsix = false", false)] {
+        for at in ["path = \"non-optimized\"", "vlan = 10"] {
+            let text = vmxnet3.replace(at, &format!("{at}{given}"));
+            let mut site = site::parse("site.toml", &text).unwrap();
+            site.identity.port.insert("old1.disk0".to_owned(), 1);
+            let slot = if at == "vlan = 10" { "old1.nic0" } else { "old1.disk0" };
+            let spec = site.slot_spec(&slot.parse().unwrap()).unwrap();
+            assert_eq!(spec.device.msix(), resolved);
+            let json = serde_json::to_string(&spec).unwrap();
+            assert_eq!(serde_json::from_str::<SlotSpec>(&json).unwrap(), spec);
+        }
+    }
     assert!(site::parse("", &vmxnet3.replace("vlan = 10", "vlan = 10\nqueues = 8")).is_ok());
     let cases = [
         (
@@ -312,6 +324,18 @@ boot_index = 2
             "error: `doorbells` is not for an e1000
   where: site.toml:20:1 (vm.old1.nic0.doorbells)
   hint: leave it out: only vmxnet3 and pvscsi have pages with nothing but doorbells",
+        ),
+        (
+            EMULATED.replace("MODEL", "vlance").replace("vlan = 10", "msix = false"),
+            "error: `msix` is not for a vlance
+  where: site.toml:18:1 (vm.old1.nic0.msix)
+  hint: it is for e1000e, vmxnet3 and pvscsi: leave it out",
+        ),
+        (
+            vmxnet3.replace("vlan = 10", "vlan = 10\nqueues = 2\nmsix = false"),
+            "error: 2 queues want MSI-X, which `msix = false` takes away
+  where: site.toml:19:1 (vm.old1.nic0.queues)
+  hint: leave one of the two out: by MSI or INTx there is one queue",
         ),
         (
             vmxnet3.replace("/rom/nic.rom", "nic.rom"),

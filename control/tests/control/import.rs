@@ -122,11 +122,20 @@ fn a_vm_comes_from_esxi() {
         err.contains("there is already a VM `old-app`") && err.contains("there is already a volume"),
         "{err}"
     );
-    let json =
-        good(&daemon, "vm import @appliance --network lan --name second --mac nic1=00:50:56:00:00:02 --json");
+    let json = good(
+        &daemon,
+        "vm import @appliance --network lan --name second --mac nic1=00:50:56:00:00:02 --no-msix --json",
+    );
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["vms"][0]["name"], "second");
     assert_eq!(json["vms"][0]["volumes"][0]["size"], 8 * MIB);
+    let msix_of = |vm: &str| -> Vec<_> {
+        let slots = site(&daemon).vm[vm].slots.clone();
+        slots.into_values().map(|slot| (slot.model, slot.msix)).collect()
+    };
+    let own = [Model::Pvscsi, Model::Vmxnet3, Model::E1000Em];
+    assert_eq!(msix_of("old-app"), own.map(|model| (model, None)));
+    assert_eq!(msix_of("second"), [(own[0], Some(false)), (own[1], Some(false)), (own[2], None)]);
 }
 
 #[test]

@@ -406,5 +406,7 @@ fn an_emulated_nic_moves_while_it_runs() {
     assert_eq!(steps(&|slot| slot.mac = Some(Mac([2, 0, 0, 0, 0, 1]))), anew);
     assert_eq!(steps(&|slot| slot.queues = 2), anew);
     assert_eq!(steps(&|slot| slot.rom = Some("/rom".into())), anew);
+    assert_eq!(steps(&|slot| slot.msix = Some(false)), anew);
+    assert_eq!(steps(&|slot| slot.msix = Some(true)), [""; 0]);
     assert_eq!(steps(&|slot| slot.model = Model::E1000e), anew);
 }

@@ -54,6 +54,14 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// The same function with the capabilities before the one for MSI-X, which is the last in the tables
+    /// that have it.
+    pub fn without_msix(self) -> Self {
+        let msix = self.caps.iter().position(|(_, cap)| matches!(cap, Cap::MsiX { .. }));
+        let (before, _) = self.caps.split_at(msix.unwrap_or(self.caps.len()));
+        Self { caps: before, ..self }
+    }
+
     /// Messages that MSI asks for; 0 without it.
     pub fn msi_vectors(&self) -> u32 {
         let vectors = self.caps.iter().map(|(_, cap)| match cap {

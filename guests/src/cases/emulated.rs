@@ -3,7 +3,7 @@
 
 use crate::cases::disk::no_errors;
 use crate::cases::net::{ONE, OTHER, address, checksum_errors, reach};
-use crate::guest::{COMMAND_MAX, Guest};
+use crate::guest::{COMMAND_MAX, Guest, GuestSpec};
 use crate::load::{Stream, VerifiedWrites};
 use crate::site::{DiskModel, NicModel};
 use crate::torture::{Model, disk_under_kills, net_under_kills};
@@ -518,16 +518,9 @@ fn hot_plug(world: &mut World, guest: &Guest) -> Result<()> {
     Ok(())
 }
 
-/// The devices under test are plugged in over QMP, as `qemu-args` names them, and out again.
-pub fn hotplug(bench: &Bench) -> Result<String> {
-    let world = World::open(bench, "emulated-hotplug", |site| {
-        site.volume("data", 64)
-            .network("lan", 1500, None)
-            .nic_of(NicModel::Vmxnet3, "web1", "nic0", "lan", 1)
-            .disk("web1", "disk0", DiskModel::Pvscsi, &["data"])
-            .nic("web2", "nic0", "lan", 2, 1)
-    })?;
-    let mut spec = world.spec("web1")?;
+/// Takes the emulated devices out of a guest's arguments and gives it a root port for each, so that they
+/// can come and go.
+pub fn behind_ports(spec: &mut GuestSpec) -> Vec<Value> {
     let mut devices: Vec<Value> = Vec::new();
     let mut kept = Vec::new();
     for pair in spec.qemu_args.chunks(2) {
@@ -536,7 +529,6 @@ pub fn hotplug(bench: &Bench) -> Result<String> {
             _ => kept.extend_from_slice(pair),
         }
     }
-    ensure!(devices.len() == 2, "qemu-args names these devices in JSON: {devices:?}");
     for (port, device) in devices.iter_mut().enumerate() {
         kept.extend([
             "-device".to_string(),
@@ -545,70 +537,5 @@ pub fn hotplug(bench: &Bench) -> Result<String> {
         device["bus"] = json!(format!("port{port}"));
     }
     spec.qemu_args = kept;
-    let one = Guest::start(&bench.image, spec)?;
-    let other = world.boot("web2")?;
-    one.wait_ready()?;
-    one.check("modprobe -a vmxnet3 vmw_pvscsi sd_mod")?;
-    address(&other, OTHER, 1500)?;
-    let worker = world.worker()?;
-    let there = |path: &str, wanted: bool| {
-        eventually(path, COMMAND_MAX, || {
-            Ok((one.run(&format!("test -e {path}"), COMMAND_MAX)?.status == 0) == wanted)
-        })
-    };
-    let rounds = if bench.long { 20 } else { 2 };
-    for _ in 0..rounds {
-        for device in &devices {
-            one.qmp(json!({"execute": "device_add", "arguments": device}))?;
-        }
-        there("/sys/class/net/eth0", true)?;
-        there("/dev/sda", true)?;
-        address(&one, ONE, 1500)?;
-        reach(&one, OTHER).map_err(|error| told(&one, error))?;
-        let load = VerifiedWrites { device: "/dev/sda".into(), region_mib: 2, depth: 8, passes: 1 };
-        let verdict = load.run(&one, STEP_MAX)?;
-        ensure!(verdict.clean(), "fio found {verdict:?}");
-        for device in &devices {
-            one.qmp(json!({"execute": "device_del", "arguments": {"id": device["id"]}}))?;
-            one.wait_event("DEVICE_DELETED", COMMAND_MAX)?;
-        }
-        there("/sys/class/net/eth0", false)?;
-        there("/dev/sda", false)?;
-    }
-    ensure!(one.alive(), "QEMU says that the guest does not run");
-    world.unmoved(worker)?;
-    Ok(format!("rounds={rounds} devices={}", devices.len()))
-}
-
-/// The way out of another hypervisor: a disk is moved from one controller to the other.
-pub fn graduation(bench: &Bench) -> Result<String> {
-    let world = World::open(bench, "graduation", |site| {
-        site.volume("data", 64)
-            .with(|volume| volume.shared = true)
-            .disk("web1", "disk0", DiskModel::Pvscsi, &["data"])
-            .disk("web1", "disk1", DiskModel::Scsi, &["data"])
-    })?;
-    let guest = world.boot("web1")?;
-    let worker = world.worker()?;
-    let names = guest.check("cat /sys/block/sd[ab]/device/wwid")?;
-    let names: Vec<&str> = names.lines().collect();
-    ensure!(names.len() == 2 && names[0] == names[1], "the names of one volume are {names:?}");
-    let drivers = guest.check("cat /sys/class/scsi_host/host*/proc_name")?;
-    for driver in ["vmw_pvscsi", "virtio_scsi"] {
-        ensure!(drivers.contains(driver), "the drivers of SCSI hosts are: {drivers}");
-    }
-    for (from, to, seed) in [("sda", "sdb", 1), ("sdb", "sda", 2)] {
-        guest.check_within(
-            &format!(
-                "set -e; seq {seed} 1000000 | head -c 4M >/tmp/bytes
-                 dd if=/tmp/bytes of=/dev/{from} bs=64k oflag=direct 2>/dev/null
-                 dd if=/dev/{to} bs=64k count=64 iflag=direct 2>/dev/null | cmp - /tmp/bytes"
-            ),
-            STEP_MAX,
-        )?;
-    }
-    no_errors(&guest)?;
-    world.unmoved(worker)?;
-    guest.shutdown()?;
-    Ok(format!("name={}", names[0].trim()))
+    devices
 }

@@ -59,7 +59,7 @@ node.session.scan = auto
 ";
 
 /// The other path takes over when one fails, and gives back when it is there again.
-const MULTIPATH: &str = "defaults {
+pub const MULTIPATH: &str = "defaults {
   find_multipaths no
   user_friendly_names yes
   polling_interval 1

@@ -5,6 +5,8 @@ mod cdrom;
 mod disk;
 mod dpdk;
 mod emulated;
+mod graduation;
+mod hotplug;
 mod import;
 mod initiator;
 mod life;
@@ -218,6 +220,21 @@ pub const LONG: &[Case] = &[
     own("dpdk-82545em", "the same for 82545EM", dpdk::e1000_82545em),
     own("dpdk-e1000e", "the same for 82574L", dpdk::e1000e),
     own("dpdk-vmxnet3", "the same for VMXNET3", dpdk::vmxnet3),
+    own(
+        "emulated-hotplug",
+        "each emulated model is plugged into a running guest over QMP, used, and plugged out again",
+        hotplug::every_model,
+    ),
+    own(
+        "graduation",
+        "one volume on pvscsi and virtio-scsi at once is one multipath disk, which works on without the former",
+        graduation::disk,
+    ),
+    own(
+        "nic-handover",
+        "a vmxnet3 and a virtio-net are one NIC of the guest, which works on without the former",
+        graduation::nic,
+    ),
 ];
 
 /// Run when they are named: none of these has passed as a whole yet.
@@ -227,16 +244,6 @@ pub const TRIALS: &[Case] = &[
         "vmxnet3-driver",
         "two queues each way and RSS, every offload flipped under traffic, coalescing, rings of all sizes, tunnels, INTx",
         vmxnet3::driver,
-    ),
-    own(
-        "emulated-hotplug",
-        "a vmxnet3 and a pvscsi are plugged into a running guest over QMP, used, and plugged out again",
-        emulated::hotplug,
-    ),
-    own(
-        "graduation",
-        "one volume on pvscsi and virtio-scsi at once: one name, and what one writes the other reads",
-        emulated::graduation,
     ),
 ];
 

@@ -33,7 +33,7 @@ fn a_wrong_name_or_key_is_told_with_its_place() {
     let said = daemon.apply(&two_disks().replace("volume =", "volum ="));
     assert_eq!(
         daemon.anonymous(&said.err),
-        "error: unknown key `volum`\n  where: {dir}/changed.toml:11:1\n  hint: did you mean `volume`? (known keys are model, queues, volume, volumes, path, network, mac, vlan, trunk, native, rom, boot_index)\n"
+        "error: unknown key `volum`\n  where: {dir}/changed.toml:11:1\n  hint: did you mean `volume`? (known keys are model, queues, volume, volumes, path, network, mac, vlan, trunk, native, rom, doorbells, msix, boot_index)\n"
     );
     works(&mut root, 1);
 }

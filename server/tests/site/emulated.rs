@@ -16,6 +16,7 @@ const SITE: &str = "[network.lan]\n[vm.web1.nic0]\nmodel = \"e1000\"\nnetwork = 
 /// Numbers of vfio-user's commands.
 const VERSION: u16 = 1;
 const GET_INFO: u16 = 4;
+const GET_IRQ_INFO: u16 = 7;
 const REGION_READ: u16 = 9;
 const REGION_WRITE: u16 = 10;
 const NO_REPLY: u32 = 1 << 4;
@@ -132,6 +133,57 @@ fn an_adapter_shows_what_it_is() {
     assert_eq!(client.read(0, MTA), 0x1234_5678);
     drop(client);
     assert_eq!(Client::open(&daemon).read(0, MTA), 0);
+}
+
+/// Capabilities by their numbers (1: power management, 5: MSI, 10h: PCI Express, 11h: MSI-X), and vectors of
+/// MSI and MSI-X.
+fn interrupts_of(client: &mut Client) -> (Vec<u8>, [u32; 2]) {
+    let mut capabilities = Vec::new();
+    let mut at = client.read(CONFIG, 0x34) as u8;
+    while at != 0 {
+        let [id, next, ..] = client.read(CONFIG, at.into()).to_le_bytes();
+        capabilities.push(id);
+        at = next;
+    }
+    let vectors = [1, 2].map(|index: u32| {
+        let ask: Vec<u8> = [16, 0, index, 0].into_iter().flat_map(u32::to_le_bytes).collect();
+        client.put(GET_IRQ_INFO, 0, &ask);
+        let info = client.answers(1).remove(0);
+        u32::from_le_bytes(info[12..16].try_into().unwrap())
+    });
+    (capabilities, vectors)
+}
+
+/// Three models have MSI-X, and a slot may go without: for good, whatever becomes of the worker.
+#[test]
+fn msix_is_there_unless_it_is_left_out() {
+    let site = |key: &str| {
+        let nic =
+            |at: u8, model: &str| format!("[vm.web1.nic{at}]\nmodel = \"{model}\"\nnetwork = \"lan\"\n{key}");
+        let disk = format!("[vm.web1.disk0]\nmodel = \"pvscsi\"\n{key}");
+        format!("[network.lan]\n{}{}{disk}", nic(0, "e1000e"), nic(1, "vmxnet3"))
+    };
+    // In the order in which each is chained.
+    let own: [(&str, &[u8], u32); 3] = [
+        ("web1.nic0", &[0x01, 0x05, 0x10, 0x11], 5),
+        ("web1.nic1", &[0x01, 0x10, 0x05, 0x11], 25),
+        ("web1.disk0", &[0x01, 0x05, 0x11], 24),
+    ];
+    let daemon = Daemon::start(&site(""));
+    for (slot, capabilities, vectors) in own {
+        let found = interrupts_of(&mut Client::open_slot(&daemon, slot));
+        assert_eq!(found, (capabilities.to_vec(), [1, vectors]), "{slot}");
+    }
+    let said = daemon.apply(&site("msix = false\n"));
+    assert!(said.status.success(), "{}", said.err);
+    let mut clients = own.map(|(slot, ..)| Client::open_slot(&daemon, slot));
+    for round in 0..2 {
+        for (client, (slot, capabilities, _)) in clients.iter_mut().zip(own) {
+            let without = capabilities[..capabilities.len() - 1].to_vec();
+            assert_eq!(interrupts_of(client), (without, [1, 0]), "{slot}, round {round}");
+        }
+        daemon.replace_worker(Signal::KILL);
+    }
 }
 
 #[test]

@@ -40,6 +40,24 @@ const EXPRESS: Layout = Layout {
     ..CONVENTIONAL
 };
 
+#[test]
+fn msix_can_be_left_out() {
+    let shown = CONVENTIONAL.without_msix();
+    assert_eq!(shown, Layout { caps: &CONVENTIONAL.caps[..2], ..CONVENTIONAL });
+    assert_eq!((shown.msi_vectors(), shown.msix_vectors()), (4, 0));
+    assert_eq!(EXPRESS.without_msix(), EXPRESS);
+    let mut config = Config::new(&shown, 0);
+    // Power management at DCh, MSI at C0h, and none after it.
+    assert_eq!(
+        (bytes(&config, 0x34), bytes(&config, 0xdc), bytes(&config, 0xc0)),
+        ([0xdc], [1, 0xc0], [5, 0])
+    );
+    assert_eq!(bytes(&config, 0xa0), [0; 12]);
+    config.write(0xa2, &[0, 0x80]);
+    assert!(!config.msix_enabled());
+    assert_eq!(config.irq_mode(), IrqMode::Intx);
+}
+
 fn bytes<const N: usize>(config: &Config, at: usize) -> [u8; N] {
     let mut out = [0xaa; N];
     config.read(at, &mut out);

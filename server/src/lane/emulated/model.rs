@@ -217,9 +217,22 @@ impl Model {
     }
 }
 
+/// What a slot shows of its function.
+pub fn shown(layout: &Layout, device: &DeviceSpec) -> Layout {
+    if device.msix() { *layout } else { layout.without_msix() }
+}
+
+/// Added to a model's number: without MSI-X it is another piece of hardware.
+const WITHOUT_MSIX: u32 = 0x100;
+
 /// A number for the model and the form of its hot state, how much of that there is, and how much of it
 /// counts while nothing is under way. A number is never used again for another form.
 pub fn hot_of(device: &DeviceSpec) -> (u32, usize, usize) {
+    let (number, bytes, at_rest) = hot_of_model(device);
+    (if device.msix() { number } else { number | WITHOUT_MSIX }, bytes, at_rest)
+}
+
+fn hot_of_model(device: &DeviceSpec) -> (u32, usize, usize) {
     let whole = |number, bytes| (number, bytes, bytes);
     match device {
         DeviceSpec::Nic { model: NicKind::E1000, .. } => whole(1, e1000::HOT_BYTES),

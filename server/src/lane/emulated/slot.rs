@@ -123,7 +123,7 @@ impl Slot {
         let quarantined = blame::is_quarantined(&certificate, host::process::now_nanos());
         blame::serving(Some(&certificate));
         let model = make(link.ledger.hot());
-        let layout = model.function().layout();
+        let layout = &super::model::shown(model.function().layout(), &spec.device);
         if !rom.is_empty()
             && let Err(error) = pci::check_rom(&rom, layout)
         {
@@ -229,7 +229,8 @@ impl Slot {
         let len = word(4) as usize;
         let parts = bytes.get(8..).and_then(|rest| rest.split_at_checked(len));
         let (Some((config, model)), STATE_VERSION) = (parts, word(0)) else { return false };
-        let Some(config) = Config::decode(self.model.function().layout(), self.rom_bytes(), config) else {
+        let layout = super::model::shown(self.model.function().layout(), &self.spec.device);
+        let Some(config) = Config::decode(&layout, self.rom_bytes(), config) else {
             return false;
         };
         self.config = config;
