@@ -182,7 +182,8 @@ impl Adapter {
 
     /// The next order whose turn has come, after `next` has given all that was posted before it.
     /// What it ends is noted in the hot state, so that a successor does not run it. Whoever carried
-    /// it out keeps the control state at once, or the order comes again after a death.
+    /// it out keeps what came of it first, and then the control state: an order may come again after a
+    /// death, and may not be lost.
     pub fn take_task_management(&mut self, memory: &Memory) -> Option<Management> {
         while let Some(order) = self.control.orders.front().copied() {
             if !self.is_due(&order) {

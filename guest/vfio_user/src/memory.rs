@@ -8,6 +8,12 @@ use crate::session::{Effect, Outcome, Session, at_least};
 use crate::state::MapState;
 use crate::wire::{Header, Reader, put_reply};
 
+/// Memory of a guest comes and goes by pages. Smaller pieces would only make buffers of many spans.
+const PAGE: u64 = 4096;
+/// Of maps that bring one. Each is kept for the worker's successor under a name, and the names of all
+/// slots have to fit what a process may be started with. Firmware makes 17.
+const DESCRIPTORS_MAX: usize = 96;
+
 impl Session {
     pub(crate) fn map<'a>(
         &mut self,
@@ -27,7 +33,8 @@ impl Session {
         // Bits that a later client may set say how it would like the memory to be reached; which of
         // reading and writing it allows is said by these two.
         let flags = flags & (MAP_READ | MAP_WRITE);
-        if size == 0 || flags == 0 || offset.checked_add(size).is_none() {
+        let whole_pages = [offset, address, size].iter().all(|value| value.is_multiple_of(PAGE));
+        if size == 0 || flags == 0 || offset.checked_add(size).is_none() || !whole_pages {
             return Err(Fault::BadMap);
         }
         let at = self.state.maps.partition_point(|map| map.address < address);
@@ -37,7 +44,8 @@ impl Session {
         {
             return Err(Fault::MapExists);
         }
-        if self.state.maps.len() as u64 >= offer::MAX_DMA_MAPS {
+        let kept = self.state.maps.iter().filter(|map| map.fd != 0).count();
+        if self.state.maps.len() as u64 >= offer::MAX_DMA_MAPS || fds > 0 && kept >= DESCRIPTORS_MAX {
             return Err(Fault::TooManyMaps);
         }
         let mut outcome = Outcome::changing(Effect::Memory);

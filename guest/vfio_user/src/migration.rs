@@ -9,6 +9,9 @@ use crate::session::{Effect, Outcome, Session, at_least};
 use crate::state::{INCOMING_MAX, LOG_END, LOG_RANGES_MAX, LogState};
 use crate::wire::{Header, Reader, put_error, put_reply};
 
+/// Pages of the log by eights that one message may ask about: 8 GiB, a bitmap's worth of pages of 64 KiB.
+const LOOKED_AT_MAX: u64 = 16 * offer::MAX_BITMAP_SIZE;
+
 /// `enum vfio_device_mig_state`, without the peer-to-peer states that the protocol does not use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]
@@ -267,7 +270,8 @@ impl Session {
             return Err(Fault::BadLog);
         }
         let bytes = length.div_ceil(page_size).div_ceil(64) * 8;
-        if bytes > offer::MAX_BITMAP_SIZE {
+        // A page of the log is looked at for each bit, or for many of them if pages are larger than its own.
+        if bytes > offer::MAX_BITMAP_SIZE || length.div_ceil(offer::PGSIZES) / 8 > LOOKED_AT_MAX {
             return Err(Fault::TooMuchData);
         }
         let mut answer = data[..24].to_vec();

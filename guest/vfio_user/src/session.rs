@@ -40,6 +40,8 @@ pub struct Writes<'a> {
 
 /// `wrs` of REGION_WRITE_MULTI: offset, region, count, eight bytes of data.
 const WRITE_LEN: usize = 24;
+/// In one message, each of which may cost a device what a message may cost it.
+const WRITES_MAX: u64 = 512;
 
 impl<'a> Writes<'a> {
     fn one(&self, entry: &'a [u8]) -> Option<Write<'a>> {
@@ -511,6 +513,9 @@ fn write_multi<'a>(
     let whole = payload.len() >= 8 && u64::try_from(writes.rest.len() / WRITE_LEN) == Ok(count);
     if !whole || !writes.rest.len().is_multiple_of(WRITE_LEN) {
         return Err(Fault::Malformed);
+    }
+    if count > WRITES_MAX {
+        return Err(Fault::TooMuchData);
     }
     // One bad write does not take the others of its batch along.
     let good = writes.clone().count() as u64;

@@ -107,7 +107,7 @@ impl LaneHandle {
             .spawn(move || match Lane::new(index, vault, stable, received, woken) {
                 Ok(mut lane) => {
                     blame::this_is_a_lane();
-                    // Looks at silent slots are 50 us apart, which is as much as a timer may be late.
+                    // Looks at silent slots are 25 us apart, and a timer may be 50 us late.
                     host::process::be_punctual();
                     let _ = made.send(Ok(()));
                     lane.run();
@@ -306,12 +306,13 @@ impl Lane {
 
     /// Looks at the wait, and follows what it names. `false`: the lane is to end.
     fn look(&mut self, timeout: Option<u64>) -> bool {
+        // Some of it may be left of a wait that followed nothing.
+        let mut ready = std::mem::take(&mut self.ready);
+        let timeout = if ready.is_empty() { timeout } else { Some(0) };
         if let Err(error) = self.wait.wait(timeout) {
             tracing::error!(lane = self.index, %error, "cannot wait for events");
             return false;
         }
-        let mut ready = std::mem::take(&mut self.ready);
-        ready.clear();
         ready.extend(self.wait.ready().map(|ready| Token::from(ready.token)));
         self.counters.wakes += u64::from(!ready.is_empty());
         self.clock_millis = clock_millis();
@@ -345,6 +346,7 @@ impl Lane {
                 Token::Session(session) => self.on_session(session),
             }
         }
+        ready.append(&mut self.ready);
         self.ready = ready;
         self.networks.age(self.now);
         self.age_sessions();

@@ -5,6 +5,7 @@ use request::Instant;
 
 use super::Lane;
 use super::requests::Origin;
+use super::token::Token;
 
 /// A disk that has not ended a request for so long hangs.
 const PATIENCE_NANOS: u64 = 1_000_000_000;
@@ -39,6 +40,16 @@ impl Lane {
         rests
     }
 
+    /// What the wait names is for the next look: an edge is told of once.
+    fn keep_ready(&mut self) {
+        for ready in self.wait.ready() {
+            let token = Token::from(ready.token);
+            if !self.ready.contains(&token) {
+                self.ready.push(token);
+            }
+        }
+    }
+
     /// Turns in which nothing new is begun.
     fn turn_until(&mut self, mut is_done: impl FnMut(&mut Lane) -> bool) -> bool {
         let begun = host::process::now_nanos();
@@ -48,6 +59,7 @@ impl Lane {
             }
             let _ = self.ring.submit();
             let _ = self.wait.wait(Some(1_000_000));
+            self.keep_ready();
             self.now = Instant::from_nanos(host::process::now_nanos());
             self.end_requests();
             self.run_woken();

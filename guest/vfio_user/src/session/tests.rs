@@ -168,6 +168,10 @@ fn maps() {
     client.fails(2, &map(3, 0, 0xe_0000, 0), 1, Fault::BadMap, 22);
     client.fails(2, &map(0, 0, 0xe_0000, 0x1000), 1, Fault::BadMap, 22);
     client.fails(2, &words(&[32, 3, 0, 0, !0, !0, 2, 0]), 1, Fault::BadMap, 22);
+    // Not of whole pages.
+    for (offset, address, size) in [(1, 0xe_0000, 0x1000), (0, 0xe_0800, 0x1000), (0, 0xe_0000, 0xfff)] {
+        client.fails(2, &map(3, offset, address, size), 1, Fault::BadMap, 22);
+    }
     client.fails(2, &words(&[32, 3, !0, !0, 0, 1, 1, 0]), 1, Fault::BadMap, 22);
     client.fails(2, &words(&[31, 3, 0, 0, 0, 1, 1, 0]), 1, Fault::Malformed, 22);
     client.fails(2, &map(3, 0, 0xe_0000, 0x1000), 2, Fault::ExtraDescriptors, 22);
@@ -188,8 +192,13 @@ fn maps() {
 fn maps_are_bounded() {
     let mut client = Client::new();
     for page in 0..512 {
-        assert_eq!(client.send(2, 0, &map(3, 0, page * 0x1000, 0x1000), 1).fault, None);
+        let fds = usize::from(page < 96);
+        assert_eq!(client.send(2, 0, &map(3, 0, page * 0x1000, 0x1000), fds).fault, None);
+        if page == 95 {
+            client.fails(2, &map(3, 0, 0x800_0000, 0x1000), 1, Fault::TooManyMaps, 28);
+        }
     }
+    client.fails(2, &map(3, 0, 0x800_0000, 0x1000), 0, Fault::TooManyMaps, 28);
     client.fails(2, &map(3, 0, 0x800_0000, 0x1000), 1, Fault::TooManyMaps, 28);
     assert!(client.session.state.encode().len() <= State::ENCODED_MAX);
 }
@@ -295,6 +304,13 @@ fn batches_of_writes() {
     client.fails(15, &payload[..56], 0, Fault::Malformed, 22);
     client.fails(15, &words(&[1]), 0, Fault::Malformed, 22);
     client.fails(15, &words(&[!0, !0]), 0, Fault::Malformed, 22);
+    // Of which a message may have 512.
+    let many = |count: u32| [words(&[count, 0]), one(0, 0, 4, 1).repeat(count as usize)].concat();
+    let header = Header { id: 1, command: 15, size: 16 + 8 + 24 * 513, flags: 16, error: 0 };
+    for (count, fault) in [(512, None), (513, Some(Fault::TooMuchData))] {
+        let (payload, header) = (many(count), Header { size: 16 + 8 + 24 * count, ..header });
+        assert_eq!(client.session.follow(&client.device, &header, &payload, 0, &mut Vec::new()).fault, fault);
+    }
     // More than eight bytes do not fit into an entry.
     let got = client.send(15, 0, &[words(&[1, 0]), one(0, 0, 9, 1)].concat(), 0);
     assert_eq!(got.reply, [&head(15, 24)[..], &words(&[0, 0])].concat());

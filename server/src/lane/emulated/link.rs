@@ -118,7 +118,13 @@ impl Link {
         }
         // Without it the client was told of no page, as it is kept before anything is answered.
         let doorbells = match estate.remove(DOORBELLS) {
-            Some(fd) if stream.is_some() => pages.and_then(|pages| Doorbells::open(fd, pages).ok()),
+            Some(fd) if stream.is_some() => pages.and_then(|pages| match Doorbells::open(fd, pages) {
+                Ok(doorbells) => Some(doorbells),
+                Err(error) => {
+                    tracing::error!(slot = name, %error, "the doorbells that the guest has as memory are lost");
+                    None
+                }
+            }),
             Some(_) => {
                 vault.forget(&keep_as(DOORBELLS));
                 None

@@ -119,6 +119,11 @@ impl GuestMemory {
         self.retired.is_empty()
     }
 
+    /// Whoever holds snapshots that were replaced is not waited for any longer.
+    pub fn forget_retired(&mut self) {
+        self.retired.clear();
+    }
+
     pub fn clear(&mut self) {
         self.mapped = Arc::clone(&self.none);
         self.files.clear();

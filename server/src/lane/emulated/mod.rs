@@ -127,6 +127,10 @@ impl Lane {
         let Some(slot) = self.emulated.get(index) else { return };
         slot.looked_at = now.nanos();
         let after = slot.on_link(wait, now, &mut buffer);
+        // Work that waits for a message was rung for.
+        if after.followed && slot.model.has_work() {
+            slot.lingers |= now.nanos().wrapping_sub(slot.rested_at) < LINGER_NANOS;
+        }
         let deadline = slot.deadline();
         self.emulated.buffer = buffer;
         self.emulated.expect(deadline);
@@ -144,6 +148,7 @@ impl Lane {
 
     /// The hypervisor says that the guest has ended an interrupt.
     pub(super) fn on_unmask(&mut self, index: u32) {
+        self.blame_emulated(index);
         if let Some(slot) = self.emulated.get(index)
             && slot.irqs.take_unmasked()
         {
@@ -157,7 +162,6 @@ impl Lane {
         let now = self.now;
         let Some(slot) = self.emulated.get(index) else { return };
         slot.worked_at = now.nanos();
-        slot.lingers |= now.nanos().wrapping_sub(slot.rested_at) < LINGER_NANOS;
         if slot.active || slot.quarantined {
             return;
         }
@@ -321,6 +325,8 @@ impl Lane {
             if slot.quarantined || slot.is_stopped() {
                 continue;
             }
+            self.blame_emulated(index);
+            let Some(slot) = self.emulated.get(index) else { continue };
             slot.model.publish(now, &slot.memory);
             slot.save();
             slot.signal();

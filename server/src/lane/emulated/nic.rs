@@ -105,11 +105,11 @@ impl Lane {
             }
             Err(refused) => Err(reason_of(refused)),
         };
-        // A frame that found no room may be an interrupt, too.
-        self.emulated.stage(index);
         // Its driver gives buffers back by messages. The socket of a slot that is not active is looked
         // at now and then only, and the ring would run empty under a sender's burst.
         if !matches!(delivered, Err(Reason::Filtered)) {
+            // A frame that found no room may be an interrupt, too.
+            self.emulated.stage(index);
             self.activate_emulated(index);
         }
         delivered

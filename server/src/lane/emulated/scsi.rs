@@ -51,7 +51,7 @@ impl Lane {
         let Some(model) = slot.scsi() else { return false };
         if let Some(management) = model.adapter.take_task_management(&memory) {
             model.task_management += 1;
-            slot.save();
+            // It is struck out for a successor after what the unit made of it: it may come again.
             self.manage_adapter(index, management, &memory);
             return true;
         }

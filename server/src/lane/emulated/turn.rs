@@ -8,8 +8,8 @@ use host::wait::{Interest, Wait};
 use host::{poll, socket};
 use request::Instant;
 use vfio_user::numbers::{
-    DEVICE_FEATURE, DEVICE_GET_REGION_INFO, HEADER_LEN, MESSAGE_MAX, REGION_CONFIG, REGION_READ, REGION_ROM,
-    REPLY_MAX,
+    DEVICE_FEATURE, DEVICE_GET_REGION_INFO, DMA_UNMAP, HEADER_LEN, MESSAGE_MAX, REGION_CONFIG, REGION_READ,
+    REGION_ROM, REPLY_MAX,
 };
 use vfio_user::{Drain, Effect, Header, Write};
 
@@ -191,9 +191,11 @@ impl Slot {
         if now < overdue_at(since) {
             return false;
         }
-        // A store hangs. Its requests go on into memory that they hold.
+        // A store hangs. Its requests go on into memory that they hold, and the next of a row of
+        // messages does not wait for them once more.
         self.counters.overdue += 1;
         self.held = None;
+        self.guest.forget_retired();
         true
     }
 
@@ -227,6 +229,10 @@ impl Slot {
                 fault = fault.name(),
                 "a message was not followed"
             );
+        }
+        if outcome.fault.is_some() && header.command == DMA_UNMAP {
+            // It was taken out of sight before it was judged.
+            self.rebuild_memory(None);
         }
         batch.session |= outcome.changed;
         batch.dropped.extend(outcome.dropped);
