@@ -105,6 +105,29 @@ fn what_is_wrong_is_told() {
     }
 }
 
+/// The parser's time would grow with the third power of these, or the second.
+#[test]
+fn crowds_do_no_harm() {
+    let deep: String = (0..1000).map(|n| format!("<a xmlns:n{n}=\"u{n}\">")).collect();
+    let fault = ovf::parse(&format!("{deep}{}", "</a>".repeat(1000)), None).unwrap_err();
+    assert!(fault.what.contains("more namespaces"), "{fault}");
+    let wide: String = (0..300).map(|n| format!(" a{n}='>'")).collect();
+    let fault = ovf::parse(&format!("<!-- don't --><a{wide}/>"), None).unwrap_err();
+    assert!(fault.what.contains("more attributes"), "{fault}");
+    // Quotes in a text are no attributes.
+    let text = format!("<VirtualSystem ovf:id=\"Old App\"><Info>{}</Info>", "\"'".repeat(1000));
+    ovf::parse(&ESXI.replace("<VirtualSystem ovf:id=\"Old App\">", &text), None).unwrap();
+    let devices = (0..1100).map(|n| {
+        format!(
+            "<Item><rasd:InstanceID>x{n}</rasd:InstanceID><rasd:ResourceType>24</rasd:ResourceType></Item>"
+        )
+    });
+    let from = "<VirtualHardwareSection>";
+    let text = ESXI.replace(from, &format!("{from}{}", devices.collect::<String>()));
+    let fault = ovf::parse(&text, None).unwrap_err();
+    assert_eq!(fault.what, "a machine has more than 1024 devices");
+}
+
 /// A tree of elements as deep as the file is long.
 #[test]
 fn depth_does_no_harm() {

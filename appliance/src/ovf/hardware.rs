@@ -7,7 +7,7 @@ use crate::Fault;
 use roxmltree::Node;
 
 /// An Item (RASD), StorageItem or EthernetPortItem, in a form in which all of them are one.
-struct Item<'a> {
+struct Item<'a, 'input> {
     instance: &'a str,
     kind: u32,
     subtype: &'a str,
@@ -19,8 +19,22 @@ struct Item<'a> {
     connection: Option<&'a str>,
     quantity: Option<&'a str>,
     units: Option<&'a str>,
-    line: u32,
+    node: Node<'a, 'input>,
 }
+
+impl Item<'_, '_> {
+    /// Found when an error is made only: it is a walk through the text from its beginning.
+    fn line(&self) -> u32 {
+        line(self.node)
+    }
+}
+
+fn line(node: Node<'_, '_>) -> u32 {
+    node.document().text_pos_at(node.range().start).row
+}
+
+/// VMware's VMs have at most some 300 devices, a quarter of a thousand of them disks.
+const ITEMS_MAX: usize = 1024;
 
 /// CIM_ResourceAllocationSettingData.ResourceType.
 mod kind {
@@ -38,13 +52,13 @@ mod kind {
     pub const GRAPHICS: u32 = 24;
 }
 
-fn item<'a>(node: Node<'a, '_>) -> Result<Item<'a>, Fault> {
+fn item<'a, 'input>(node: Node<'a, 'input>) -> Result<Item<'a, 'input>, Fault> {
     let value = |name| child(node, name).and_then(text_of);
-    let line = node.document().text_pos_at(node.range().start).row;
     let kind = value("ResourceType").and_then(|text| text.parse().ok());
     Ok(Item {
         instance: value("InstanceID").unwrap_or_default(),
-        kind: kind.ok_or_else(|| Fault::new(format!("line {line}: a device without a ResourceType")))?,
+        kind: kind
+            .ok_or_else(|| Fault::new(format!("line {}: a device without a ResourceType", line(node))))?,
         subtype: value("ResourceSubType").unwrap_or_default(),
         name: value("ElementName").or_else(|| value("Caption")).unwrap_or_default(),
         parent: value("Parent"),
@@ -54,15 +68,18 @@ fn item<'a>(node: Node<'a, '_>) -> Result<Item<'a>, Fault> {
         connection: value("Connection"),
         quantity: value("VirtualQuantity"),
         units: value("AllocationUnits").or_else(|| value("VirtualQuantityUnits")),
-        line,
+        node,
     })
 }
 
 /// The items that count for the chosen size: an item of a size takes the place of the one with its
 /// instance that is for all (DSP0243, 9.8). Those with `bound` are limits and no values.
-fn items<'a>(section: Node<'a, '_>, configuration: Option<&str>) -> Result<Vec<Item<'a>>, Fault> {
+fn items<'a, 'input>(
+    section: Node<'a, 'input>,
+    configuration: Option<&str>,
+) -> Result<Vec<Item<'a, 'input>>, Fault> {
     const NAMES: [&str; 3] = ["Item", "StorageItem", "EthernetPortItem"];
-    let mut items: Vec<(bool, Item<'a>)> = Vec::new();
+    let mut items: Vec<(bool, Item<'a, 'input>)> = Vec::new();
     let nodes = section.children().filter(|node| NAMES.iter().any(|name| node.has_tag_name_local(name)));
     for node in nodes.filter(|node| attribute(*node, "bound").is_none()) {
         let own = match attribute(node, "configuration") {
@@ -75,6 +92,9 @@ fn items<'a>(section: Node<'a, '_>, configuration: Option<&str>) -> Result<Vec<I
             }
         };
         let item = item(node)?;
+        if items.len() == ITEMS_MAX {
+            return Err(Fault::new(format!("a machine has more than {ITEMS_MAX} devices")));
+        }
         let same =
             items.iter().position(|(_, there)| !item.instance.is_empty() && there.instance == item.instance);
         match same {
@@ -83,7 +103,8 @@ fn items<'a>(section: Node<'a, '_>, configuration: Option<&str>) -> Result<Vec<I
             Some(_) => {
                 return Err(Fault::new(format!(
                     "line {}: two devices have the instance {}",
-                    item.line, item.instance
+                    item.line(),
+                    item.instance
                 )));
             }
             None => items.push((own, item)),
@@ -124,17 +145,17 @@ pub(super) fn machine(node: Node<'_, '_>, envelope: &mut Envelope) -> Result<Mac
     Ok(machine)
 }
 
-fn scalar(item: &Item<'_>, machine: &mut Machine) -> Result<(), Fault> {
+fn scalar(item: &Item<'_, '_>, machine: &mut Machine) -> Result<(), Fault> {
     let quantity = || -> Result<u64, Fault> {
         let text = item.quantity.unwrap_or_default();
-        text.parse().map_err(|_| Fault::new(format!("line {}: `{text}` is no quantity", item.line)))
+        text.parse().map_err(|_| Fault::new(format!("line {}: `{text}` is no quantity", item.line())))
     };
     match item.kind {
         kind::PROCESSOR => {
             let cpus = quantity()?;
             let cpus = u32::try_from(cpus).ok().filter(|cpus| (1..=4096).contains(cpus));
             machine.cpus =
-                Some(cpus.ok_or_else(|| Fault::new(format!("line {}: so many CPUs has none", item.line)))?);
+                Some(cpus.ok_or_else(|| Fault::new(format!("line {}: so many CPUs has none", item.line())))?);
         }
         kind::MEMORY => {
             let units = item.units.unwrap_or("byte * 2^20");
@@ -142,7 +163,7 @@ fn scalar(item: &Item<'_>, machine: &mut Machine) -> Result<(), Fault> {
             machine.memory = Some(bytes.filter(|bytes| *bytes > 0).ok_or_else(|| {
                 Fault::new(format!(
                     "line {}: memory of `{}` `{units}`",
-                    item.line,
+                    item.line(),
                     item.quantity.unwrap_or_default()
                 ))
             })?);
@@ -164,12 +185,12 @@ fn scalar(item: &Item<'_>, machine: &mut Machine) -> Result<(), Fault> {
     Ok(())
 }
 
-fn named(item: &Item<'_>) -> String {
+fn named(item: &Item<'_, '_>) -> String {
     let name = if item.name.is_empty() { "a device" } else { item.name };
     if item.subtype.is_empty() { name.to_owned() } else { format!("{name} ({})", item.subtype) }
 }
 
-fn bus(item: &Item<'_>) -> Option<Bus> {
+fn bus(item: &Item<'_, '_>) -> Option<Bus> {
     let known = |word: &str| {
         let word = word.to_ascii_lowercase();
         Some(match word.as_str() {
@@ -196,7 +217,7 @@ fn bus(item: &Item<'_>) -> Option<Bus> {
     }
 }
 
-fn controllers(items: &[Item<'_>], envelope: &Envelope, machine: &mut Machine) -> Result<(), Fault> {
+fn controllers(items: &[Item<'_, '_>], envelope: &Envelope, machine: &mut Machine) -> Result<(), Fault> {
     for item in items.iter().filter(|item| matches!(item.kind, kind::IDE | kind::SCSI | kind::OTHER_STORAGE))
     {
         match bus(item) {
@@ -213,7 +234,7 @@ fn controllers(items: &[Item<'_>], envelope: &Envelope, machine: &mut Machine) -
         let medium = medium(item, envelope)?;
         let address = item.address_on_parent.map(|text| {
             text.parse()
-                .map_err(|_| Fault::new(format!("line {}: the address `{text}` is no number", item.line)))
+                .map_err(|_| Fault::new(format!("line {}: the address `{text}` is no number", item.line())))
         });
         let drive = Drive {
             instance: item.instance.to_owned(),
@@ -231,7 +252,7 @@ fn controllers(items: &[Item<'_>], envelope: &Envelope, machine: &mut Machine) -
             (None, _) => {
                 return Err(Fault::new(format!(
                     "line {}: {} is at a controller that is not there (Parent {})",
-                    item.line,
+                    item.line(),
                     named(item),
                     item.parent.unwrap_or("is missing")
                 )));
@@ -245,10 +266,10 @@ fn controllers(items: &[Item<'_>], envelope: &Envelope, machine: &mut Machine) -
 }
 
 /// `ovf:/disk/ID`, `ovf:/file/ID`; `/disk/ID` in older exports.
-fn medium(item: &Item<'_>, envelope: &Envelope) -> Result<Medium, Fault> {
+fn medium(item: &Item<'_, '_>, envelope: &Envelope) -> Result<Medium, Fault> {
     let resource = item.host_resource.map(|text| text.strip_prefix("ovf:").unwrap_or(text));
     let resource = resource.map(|text| text.trim_start_matches('/'));
-    let missing = |what: &str| Fault::new(format!("line {}: there is no {what} in the package", item.line));
+    let missing = |what: &str| Fault::new(format!("line {}: there is no {what} in the package", item.line()));
     let is_disk = item.kind == kind::DISK;
     match resource.and_then(|text| text.split_once('/')) {
         Some(("disk", id)) if is_disk => match envelope.disks.contains_key(id) {
@@ -266,7 +287,7 @@ fn medium(item: &Item<'_>, envelope: &Envelope) -> Result<Medium, Fault> {
         },
         _ if is_disk => Err(Fault::new(format!(
             "line {}: {} names no disk of the package (HostResource `{}`)",
-            item.line,
+            item.line(),
             named(item),
             item.host_resource.unwrap_or_default()
         ))),

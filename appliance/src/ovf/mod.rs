@@ -13,7 +13,11 @@ use std::collections::BTreeMap;
 use xml::{attribute, child, children, text_of};
 
 /// VMware's is some 10 KiB; with EULAs in many languages a few hundred.
-pub const DESCRIPTION_MAX_BYTES: u64 = 8 << 20;
+pub const DESCRIPTION_MAX_BYTES: u64 = 1 << 20;
+/// VMware's has seven. The parser's time grows with the square of those in scope at each element.
+const NAMESPACES_MAX: usize = 256;
+/// Items have two or three. The parser compares each attribute of an element with each other.
+const ATTRIBUTES_MAX: usize = 256;
 const NODES_MAX: u32 = 400_000;
 const NAMESPACES: [&str; 2] =
     ["http://schemas.dmtf.org/ovf/envelope/1", "http://schemas.dmtf.org/ovf/envelope/2"];
@@ -137,6 +141,7 @@ pub struct Nic {
 
 /// Reads a description. `configuration` chooses one of its sizes; else it is the default of the package.
 pub fn parse(text: &str, configuration: Option<&str>) -> Result<Envelope, Fault> {
+    refuse_crowds(text)?;
     let options = ParsingOptions { allow_dtd: false, nodes_limit: NODES_MAX, ..ParsingOptions::default() };
     let document = Document::parse_with_options(text, options)
         .map_err(|error| Fault::new(format!("the description is not XML that can be read: {error}")))?;
@@ -176,6 +181,46 @@ pub fn parse(text: &str, configuration: Option<&str>) -> Result<Envelope, Fault>
         return Err(Fault::new("the description has no virtual machine (VirtualSystem)"));
     }
     Ok(envelope)
+}
+
+/// Refuses what the parser would take minutes for, before it begins.
+fn refuse_crowds(text: &str) -> Result<(), Fault> {
+    let refused = |what: &str| Err(Fault::new(what).hint("do not trust this package"));
+    if text.matches("xmlns").nth(NAMESPACES_MAX).is_some() {
+        return refused("the description declares more namespaces than any has");
+    }
+    // Values begin with a quote, and may hold `>` (XML 1.0, 3.1); comments and the like have quotes
+    // that are none.
+    let mut rest = text;
+    while let Some(at) = rest.find('<') {
+        rest = &rest[at..];
+        let end = [("<!--", "-->"), ("<![CDATA[", "]]>"), ("<?", "?>")]
+            .into_iter()
+            .find(|(start, _)| rest.starts_with(start))
+            .map(|(_, end)| end);
+        if let Some(end) = end {
+            let Some(at) = rest.find(end) else { return Ok(()) };
+            rest = &rest[at + end.len()..];
+            continue;
+        }
+        let mut attributes = 0;
+        loop {
+            // One that does not end is the parser's to refuse, which stops at it as well.
+            let Some(at) = rest.find(['"', '\'', '>']) else { return Ok(()) };
+            let quote = &rest[at..=at];
+            rest = &rest[at + 1..];
+            if quote == ">" {
+                break;
+            }
+            attributes += 1;
+            if attributes > ATTRIBUTES_MAX {
+                return refused("the description has an element with more attributes than any has");
+            }
+            let Some(at) = rest.find(quote) else { return Ok(()) };
+            rest = &rest[at + 1..];
+        }
+    }
+    Ok(())
 }
 
 trait LocalName {
