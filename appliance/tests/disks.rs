@@ -279,6 +279,46 @@ fn damaged_disks_are_refused() {
     }
 }
 
+/// A small file that says that it is a large disk full of data.
+#[test]
+fn data_that_is_used_twice_is_refused() {
+    let mut file = sparse(&pattern(), PLAIN);
+    let first: [u8; 4] = file[4 * 512..4 * 512 + 4].try_into().unwrap();
+    for grain in 0..16 {
+        file[4 * 512 + 4 * grain..4 * 512 + 4 * grain + 4].copy_from_slice(&first);
+    }
+    let fault = read(&open(&file).unwrap(), GRAIN).unwrap_err();
+    assert!(fault.what.contains("overlap"), "{fault}");
+
+    let flat: Source = Arc::new(b"xxxx".repeat(256));
+    let packed: Source = Arc::new(sparse(&pattern(), Form { compressed: true, ..PLAIN }));
+    let open = |lines: &str| {
+        let text = format!("# Disk DescriptorFile\nparentCID=ffffffff\n{lines}");
+        let source: Source = Arc::new(text.into_bytes());
+        Disk::open(&source, &mut |name| Ok(Arc::clone(if name == "packed" { &packed } else { &flat })))
+    };
+    let whole = open("RW 1 FLAT \"a\" 0\nRW 1 FLAT \"./a\" 1\n").unwrap();
+    assert!(read(&whole, GRAIN).is_ok(), "two halves of one file");
+    let fault = read(&open("RW 2 FLAT \"a\" 0\nRW 1 FLAT \"./a\" 1\n").unwrap(), GRAIN).unwrap_err();
+    assert!(fault.what.contains("overlap"), "{fault}");
+    let line = "RW 2051 SPARSE \"packed\"\n";
+    assert!(read(&open(line).unwrap(), GRAIN).is_ok());
+    let fault = open(&line.repeat(2)).err().unwrap();
+    assert!(fault.what.contains("names the extent `packed` twice"), "{fault}");
+}
+
+#[test]
+fn a_disk_without_bytes_is_refused() {
+    for lines in ["", "RW 0 ZERO\n"] {
+        let text = format!("# Disk DescriptorFile\nparentCID=ffffffff\n{lines}");
+        let fault = open(text.as_bytes()).err().unwrap();
+        assert!(fault.what.contains("the disk has no bytes"), "{fault}");
+    }
+    let mut file = sparse(&pattern(), PLAIN);
+    file[12..20].fill(0);
+    assert!(open(&file).err().unwrap().what.contains("the disk has no bytes"));
+}
+
 /// Deflate can make a thousand times as much out of a grain as a grain has.
 #[test]
 fn a_grain_that_is_a_bomb_is_refused() {

@@ -7,6 +7,8 @@ mod sparse;
 use crate::{Bytes, Fault, Part, Source};
 use descriptor::{Descriptor, Place};
 use sparse::Sparse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub const SECTOR_BYTES: u64 = 512;
 /// vSphere's largest virtual disk has 62 TB.
@@ -19,6 +21,8 @@ pub struct Disk {
     kind: String,
     adapter: Option<String>,
     unclean: bool,
+    /// The bytes of its files, each counted once.
+    stored: u64,
 }
 
 struct Extent {
@@ -87,7 +91,9 @@ impl Disk {
             capacity,
             kind: String::new(),
             adapter: None,
+            stored: main.length(),
         };
+        disk.refuse_empty()?;
         if let Some(descriptor) = descriptor {
             descriptor.refuse_parent()?;
             // The extent's name in it is of no use: it is this file, whatever it is called by now.
@@ -109,7 +115,11 @@ impl Disk {
             kind: descriptor.kind,
             adapter: descriptor.adapter,
             unclean: false,
+            stored: 0,
         };
+        // By where they are in memory: the same file may have several names. Held, so that no other
+        // takes the place of one; and whether an extent is a sparse one.
+        let mut files: BTreeMap<usize, (Source, bool)> = BTreeMap::new();
         for extent in descriptor.extents {
             let from = disk.capacity;
             let length = extent.sectors.checked_mul(SECTOR_BYTES).ok_or_else(too_large)?;
@@ -121,12 +131,11 @@ impl Disk {
                 Place::Zero => Data::Zero,
                 Place::Flat { file, sector } => {
                     let at = sector.checked_mul(SECTOR_BYTES);
-                    let part = at.and_then(|at| Part::new(find(&file).ok()?, at, length));
-                    match part {
-                        Some(part) => Data::Flat(std::sync::Arc::new(part)),
+                    let source = find(&file)?;
+                    files.entry(address(&source)).or_insert_with(|| (source.clone(), false));
+                    match at.and_then(|at| Part::new(source, at, length)) {
+                        Some(part) => Data::Flat(Arc::new(part)),
                         None => {
-                            // Why it is not there is its own error.
-                            find(&file)?;
                             return Err(Fault::new(format!(
                                 "`{file}` is shorter than the descriptor says ({length} bytes)"
                             ))
@@ -135,7 +144,13 @@ impl Disk {
                     }
                 }
                 Place::Sparse { file } => {
-                    let sparse = Sparse::open(find(&file)?)
+                    let source = find(&file)?;
+                    if files.insert(address(&source), (source.clone(), true)).is_some_and(|(_, twice)| twice)
+                    {
+                        return Err(Fault::new(format!("the descriptor names the extent `{file}` twice"))
+                            .hint("do not trust this disk"));
+                    }
+                    let sparse = Sparse::open(source)
                         .map_err(|fault| Fault { what: format!("`{file}`: {}", fault.what), ..fault })?;
                     if sparse.capacity() < length {
                         return Err(Fault::new(format!(
@@ -149,7 +164,19 @@ impl Disk {
             };
             disk.extents.push(Extent { from, length, data });
         }
+        disk.refuse_empty()?;
+        let lengths = files.values().map(|(source, _)| source.length());
+        disk.stored = lengths.fold(0, u64::saturating_add);
         Ok(disk)
+    }
+
+    /// A descriptor that was cut short names no extents.
+    fn refuse_empty(&self) -> Result<(), Fault> {
+        if self.capacity > 0 {
+            return Ok(());
+        }
+        Err(Fault::new("the disk has no bytes: its descriptor names no extents, or empty ones")
+            .hint("the file was cut short or changed on its way: copy or export it again"))
     }
 
     /// What a guest sees, in bytes; a multiple of 512.
@@ -191,12 +218,23 @@ impl Disk {
             Data::Flat(bytes) => {
                 let read = bytes.read_at(into, &mut buffer[..some]);
                 read.map_err(|error| Fault::read("an extent", &error))?;
+                cursor.plain += some as u64;
                 Piece::Data(some)
             }
             Data::Sparse(sparse) => {
-                sparse.piece(number, into, left, &mut buffer[..some], &mut cursor.tables)?
+                let piece = sparse.piece(number, into, left, &mut buffer[..some], &mut cursor.tables)?;
+                if let (Piece::Data(bytes), false) = (piece, sparse.is_compressed()) {
+                    cursor.plain += bytes as u64;
+                }
+                piece
             }
         };
+        // Each byte of a file stands for one of the disk, unless it is compressed. A small file whose
+        // grains are all in one place would fill any store.
+        if cursor.plain > self.stored {
+            return Err(Fault::new("the disk's grains or extents overlap: it has more data than its files")
+                .hint("do not trust this disk"));
+        }
         cursor.at += match piece {
             Piece::Data(bytes) => bytes as u64,
             Piece::Hole(bytes) => bytes,
@@ -209,7 +247,13 @@ impl Disk {
 #[derive(Default)]
 pub struct Cursor {
     at: u64,
+    /// Bytes that came as they stand in a file.
+    plain: u64,
     tables: sparse::Tables,
+}
+
+fn address(source: &Source) -> usize {
+    Arc::as_ptr(source).cast::<()>() as usize
 }
 
 fn too_large() -> Fault {

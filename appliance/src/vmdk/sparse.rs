@@ -133,6 +133,10 @@ impl Sparse {
         self.capacity
     }
 
+    pub fn is_compressed(&self) -> bool {
+        self.compressed
+    }
+
     pub fn is_unclean(&self) -> bool {
         self.unclean
     }
