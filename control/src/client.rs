@@ -125,7 +125,10 @@ impl Client {
         let path = format!("/v1/disks/{}/import", segment(disk));
         let body = Upload { chunks, length }.boxed_unsync();
         let request = request(Method::POST, &path, "application/octet-stream", body)?;
-        std::thread::scope(|scope| {
+        // What the reader said: to the connection it is an error like any other.
+        let mut unread = None;
+        let failed = &mut unread;
+        let moved = std::thread::scope(|scope| {
             scope.spawn(move || {
                 let mut sent = 0;
                 loop {
@@ -138,7 +141,10 @@ impl Client {
                             Ok(Some(Bytes::from(buffer)))
                         }
                         Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                        Err(error) => Err(error),
+                        Err(error) => {
+                            *failed = Some(format!("cannot read the image: {error}"));
+                            Err(error)
+                        }
                     };
                     let last = !matches!(item, Ok(Some(_)));
                     // Nobody listens any more when the daemon has refused.
@@ -153,7 +159,12 @@ impl Client {
                 let bytes = self.collect(response).await?;
                 serde_json::from_slice(&bytes).map_err(|error| self.garbled(&error.to_string()))
             })
-        })
+        });
+        match unread {
+            Some(what) => Err(Problem::invalid(what)
+                .hint("nothing more of it was sent; the volume has what was read before")),
+            None => moved,
+        }
     }
 
     /// Receives a raw image in pieces. Returns its length. The second
