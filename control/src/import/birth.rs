@@ -95,6 +95,9 @@ impl Unborn {
     fn over(path: &Path, file: File, hidden: Option<PathBuf>, length: u64) -> Result<Unborn, Problem> {
         let file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, error)| failed(path, "take the file for this import alone", io_error(error)))?;
+        if let Some(hidden) = &hidden {
+            still_ours(&file, hidden)?;
+        }
         let made = Unborn { file, path: path.to_owned(), hidden };
         let prepared = made.own().and_then(|()| made.file.set_len(length));
         prepared.map_err(|error| failed(path, "make the volume's file", error))?;
@@ -122,13 +125,20 @@ impl Unborn {
 
     /// Gives the file its name, durably. It must have been synced.
     pub fn publish(mut self) -> Result<(), Problem> {
-        let place = match &self.hidden {
-            Some(hidden) => hidden.clone(),
-            None => PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd())),
-        };
+        // This file and no other, whatever has its hidden name by now.
+        let place = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
         // A link replaces nothing, which a rename would.
         linkat(AT_FDCWD, &place, AT_FDCWD, &self.path, AtFlags::AT_SYMLINK_FOLLOW)
             .map_err(|error| failed(&self.path, "name the volume's file", io_error(error)))?;
+        let settled = self.settle();
+        if settled.is_err() {
+            // Who hears that it failed will not look for it.
+            let _ = std::fs::remove_file(&self.path);
+        }
+        settled
+    }
+
+    fn settle(&mut self) -> Result<(), Problem> {
         if let Some(hidden) = self.hidden.take() {
             std::fs::remove_file(&hidden).map_err(|error| failed(&hidden, "take its name away", error))?;
         }
@@ -155,16 +165,28 @@ fn hidden(path: &Path) -> Result<(File, PathBuf), Problem> {
     name.push(".importing");
     let hidden = folder(path).join(name);
     if let Ok(left) = OpenOptions::new().write(true).open(&hidden) {
-        if Flock::lock(left, FlockArg::LockExclusiveNonblock).is_err() {
-            return Err(Problem::conflict("another import is writing this volume")
-                .at(hidden.display().to_string())
-                .hint("wait until that has ended"));
-        }
+        // Held until it is gone: who made it but now, and has not locked it yet, fails at that.
+        let _left = Flock::lock(left, FlockArg::LockExclusiveNonblock).map_err(|_| taken(&hidden))?;
         std::fs::remove_file(&hidden)
             .map_err(|error| failed(&hidden, "take away what an earlier import left", error))?;
     }
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&hidden);
     Ok((file.map_err(|error| failed(&hidden, "make the volume's file", error))?, hidden))
+}
+
+fn taken(hidden: &Path) -> Problem {
+    Problem::conflict("another import is writing this volume")
+        .at(hidden.display().to_string())
+        .hint("wait until that has ended")
+}
+
+/// Between its making and its lock another import may have taken it for what a killed one left.
+fn still_ours(file: &File, hidden: &Path) -> Result<(), Problem> {
+    let id = |found: std::fs::Metadata| (found.dev(), found.ino());
+    match (file.metadata().map(id), hidden.symlink_metadata().map(id)) {
+        (Ok(ours), Ok(there)) if ours == there => Ok(()),
+        _ => Err(taken(hidden)),
+    }
 }
 
 #[cfg(test)]
@@ -221,6 +243,34 @@ mod tests {
         let (file, hidden) = hidden(&path).unwrap();
         assert_eq!(file.metadata().unwrap().len(), 0);
         drop(Unborn::over(&path, file, Some(hidden), 1).unwrap());
+        assert!(names(folder.path()).is_empty());
+    }
+
+    /// Two imports that meet between the making of a hidden file and its lock.
+    #[test]
+    fn another_imports_file_is_not_published() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.raw");
+        let (first, place) = hidden(&path).unwrap();
+        let (second, _) = hidden(&path).unwrap();
+        let problem = Unborn::over(&path, first, Some(place.clone()), 1).err().unwrap();
+        assert!(problem.what.contains("another import"), "{problem}");
+        assert_eq!(names(folder.path()).len(), 1, "and the other's is still there");
+        let unborn = Unborn::over(&path, second, Some(place.clone()), 4096).unwrap();
+        std::fs::remove_file(&place).unwrap();
+        std::fs::write(&place, "another's").unwrap();
+        assert!(unborn.publish().is_err(), "what has its hidden name now is not it");
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_volume_that_cannot_be_made_durable_has_no_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.raw");
+        let mut unborn = Unborn::create(&path, 1).unwrap();
+        // A hidden name that is not there to be taken away.
+        unborn.hidden = Some(folder.path().join(".gone"));
+        assert!(unborn.publish().is_err());
         assert!(names(folder.path()).is_empty());
     }
 
