@@ -2,15 +2,16 @@
 
 use super::progress::Progress;
 use super::show::{human, table};
-use super::{Outcome, Screen};
+use super::{Failure, Outcome, Screen};
 use crate::api::NewVm;
 use crate::client::{Client, segment};
 use crate::controller::Applied;
 use crate::import::birth::{self, Unborn};
 use crate::import::draft::{self, Draft, NewMachine, NewVolume, Origin, Place, Wishes};
-use crate::import::image::{Image, Slice};
+use crate::import::image::{Image, Slice, is_raw_name};
 use crate::import::package::{HostFile, Package};
-use crate::import::problem;
+use crate::import::room::{Bounded, Room};
+use crate::import::{problem, shown, shown_problem};
 use crate::problem::Problem;
 use crate::site::{self, Mac, Model, Site, Size, SlotId};
 use crate::step::Backing;
@@ -20,7 +21,7 @@ use appliance::vmdk::CAPACITY_MAX_BYTES;
 use appliance::{Fault, Source};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -187,6 +188,13 @@ fn wishes(args: &VmImport, site: &Site) -> Result<Wishes, Problem> {
 }
 
 pub(super) fn import(client: &Client, args: &VmImport, screen: &mut Screen<'_>) -> Outcome {
+    run(client, args, screen).map_err(|failure| match failure {
+        Failure::Problem(problem) => Failure::Problem(shown_problem(problem)),
+        other => other,
+    })
+}
+
+fn run(client: &Client, args: &VmImport, screen: &mut Screen<'_>) -> Outcome {
     let package = Package::open(&args.package)?;
     let envelope = ovf::parse(&package.description()?, args.configuration.as_deref());
     let envelope = envelope.map_err(|fault| problem(fault, package.path()))?;
@@ -200,6 +208,7 @@ pub(super) fn import(client: &Client, args: &VmImport, screen: &mut Screen<'_>) 
     sizes_to_choose(&envelope, &mut draft);
     let import = Import { client, package, envelope, wishes };
 
+    let fitting = if args.dry_run { None } else { import.check_manifest(&mut draft)? };
     let mut sized = import.measure(&mut draft, args.dry_run)?;
     for machine in &draft.machines {
         let _: Applied = client.post("/v1/vms?dry_run=true", &import.new_vm(machine, &sized))?;
@@ -207,7 +216,9 @@ pub(super) fn import(client: &Client, args: &VmImport, screen: &mut Screen<'_>) 
     if args.dry_run {
         return import.show(draft, sized, true, screen);
     }
-    import.check_manifest(&mut draft)?;
+    if let Some(fitting) = fitting {
+        import.note_unchecked(&fitting, &mut draft);
+    }
     let unborn = import.write(&draft, &mut sized)?;
     import.bring_about(&draft, &sized, unborn)?;
     import.show(draft, sized, false, screen)
@@ -290,14 +301,17 @@ impl Import<'_> {
                 (false, Some(bytes)) => bytes + bytes / 8 + (64 << 20),
                 _ => CD_MAX_BYTES,
             };
-            if dry_run && let Some(size) = declared {
-                return Ok(Sized { image: None, size, moved: None });
+            if dry_run {
+                let size = match declared {
+                    Some(size) => size,
+                    None => self.length_unpacked(&source, limit, volume, &place, notes)?,
+                };
+                return Ok(Sized { image: None, size: whole(size).ok_or_else(too_large)?, moved: None });
             }
             source = self.unpacked(&source, limit, &place)?;
         }
-        let href = file.href.to_ascii_lowercase();
-        let plain = [".raw", ".img", ".dd"].iter().any(|ending| href.ends_with(ending));
-        let raw = volume.is_cd || plain || format.to_ascii_lowercase().contains("raw");
+        let name = if file.gzip { file.href.strip_suffix(".gz").unwrap_or(&file.href) } else { &file.href };
+        let raw = volume.is_cd || is_raw_name(name) || format.to_ascii_lowercase().contains("raw");
         let folder = file.href.rsplit_once('/').map_or("", |(folder, _)| folder);
         let mut find = |name: &str| match folder {
             "" => self.package.find(name),
@@ -324,12 +338,36 @@ impl Import<'_> {
 
     /// A compressed file's bytes, in a file without a name.
     fn unpacked(&self, source: &Source, limit: u64, place: &str) -> Result<Source, Problem> {
-        let mut scratch = birth::scratch(self.wishes.place.directory())?;
-        appliance::unpack(source.as_ref(), limit, &mut scratch).map_err(|fault| problem(fault, place))?;
+        let folder = self.wishes.place.directory();
+        let mut scratch = birth::scratch(folder)?;
+        let mut room = Room::on(folder);
+        let mut bounded = Bounded { room: &mut room, into: &mut scratch };
+        appliance::unpack(source.as_ref(), limit, &mut bounded).map_err(|fault| problem(fault, place))?;
         let file = HostFile::of(scratch);
         let file = file
             .map_err(|error| problem(Fault::new(format!("cannot read what was unpacked: {error}")), place))?;
         Ok(Arc::new(file))
+    }
+
+    /// How much comes out of a compressed file whose size is not said; nothing is written.
+    fn length_unpacked(
+        &self,
+        source: &Source,
+        limit: u64,
+        volume: &NewVolume,
+        place: &str,
+        notes: &mut Vec<String>,
+    ) -> Result<u64, Problem> {
+        let unpacked = appliance::unpack(source.as_ref(), limit, &mut std::io::sink());
+        let bytes = unpacked.map_err(|fault| problem(fault, place))?;
+        if !volume.is_cd {
+            notes.push(format!(
+                "{}: its size is not said and known when it is imported; its file has {} unpacked",
+                volume.name,
+                human(bytes)
+            ));
+        }
+        Ok(bytes)
     }
 
     fn new_vm(&self, machine: &NewMachine, sizes: &Sizes) -> NewVm {
@@ -344,36 +382,35 @@ impl Import<'_> {
         }
     }
 
-    /// Nothing is written before every file is what the manifest says.
-    fn check_manifest(&self, draft: &mut Draft) -> Result<(), Problem> {
+    /// Nothing is written, and nothing unpacked, before every file is what the manifest says. Returns the
+    /// names of those that are, if there is a manifest.
+    fn check_manifest(&self, draft: &mut Draft) -> Result<Option<BTreeSet<String>>, Problem> {
         let Some(digests) = self.package.manifest()? else {
             draft
                 .notes
                 .push("the package has no manifest: nothing says whether its files came over whole".into());
-            return Ok(());
+            return Ok(None);
         };
-        if self.package.has_certificate() {
+        if self.package.has_certificate()? {
             draft
                 .notes
                 .push("the package is signed; its manifest was checked, and its signature was not".into());
         }
-        let missing: Vec<&str> = self
-            .envelope
-            .files
-            .values()
-            .filter(|file| file.chunk.is_none() && !digests.contains_key(&file.href))
-            .map(|file| file.href.as_str())
-            .collect();
-        if !missing.is_empty() {
-            draft.notes.push(format!("the manifest says nothing of {}", missing.join(", ")));
-        }
+        let mut fitting = BTreeSet::new();
         let mut progress = Progress::new("checking");
         let mut problems = Vec::new();
         for (name, digest) in &digests {
             let place = self.package.place(name);
-            let checked = self.package.find(name).and_then(|source| {
+            let missing = || {
+                Fault::new("the manifest names the file, and the package does not have it")
+                    .hint("it was left behind when the package was copied")
+            };
+            let found = self.package.look(name).and_then(|found| found.ok_or_else(missing));
+            let checked = found.and_then(|(real, source)| {
                 let length = source.length();
-                digest.fits(source.as_ref(), |done| progress.at(done, Some(length)))
+                let fits = digest.fits(source.as_ref(), |done| progress.at(done, Some(length)))?;
+                fitting.insert(real);
+                Ok(fits)
             });
             match checked {
                 Ok(true) => {}
@@ -388,7 +425,16 @@ impl Import<'_> {
                 Err(fault) => problems.push(problem(fault, place)),
             }
         }
-        Problem::from_list(problems).map_or(Ok(()), Err)
+        Problem::from_list(problems).map_or(Ok(Some(fitting)), Err)
+    }
+
+    /// Every file that was opened counts: the description, chunks, and what a disk's descriptor names.
+    fn note_unchecked(&self, fitting: &BTreeSet<String>, draft: &mut Draft) {
+        let served = self.package.served();
+        let unchecked: Vec<&str> = served.difference(fitting).map(String::as_str).collect();
+        if !unchecked.is_empty() {
+            draft.notes.push(format!("the manifest says nothing of {}", unchecked.join(", ")));
+        }
     }
 
     /// Writes every volume into a file that has no name yet.
@@ -397,6 +443,7 @@ impl Import<'_> {
         let mut progress = Progress::new("importing");
         let mut done = 0;
         let mut unborn = Vec::new();
+        let mut room = Room::on(self.wishes.place.directory());
         for volume in draft.machines.iter().flat_map(|machine| &machine.volumes) {
             let Some(sized) = sizes.get_mut(&volume.name) else { continue };
             let file = Unborn::create(&volume.path, sized.size)?;
@@ -406,6 +453,7 @@ impl Import<'_> {
                 let take = |slice: Slice<'_>| {
                     match slice {
                         Slice::Data(bytes) => {
+                            room.take(bytes.len() as u64).map_err(|error| room.problem(&error))?;
                             target.write(bytes)?;
                             done += bytes.len() as u64;
                         }
@@ -504,16 +552,17 @@ impl Import<'_> {
             vms.push(ImportedVm {
                 volumes: machine.volumes.into_iter().map(|one| volume(one, &mut sizes)).collect(),
                 name: machine.name,
-                system: machine.system,
+                system: machine.system.as_deref().map(shown),
                 firmware: match machine.firmware {
                     Firmware::Bios => "bios",
                     Firmware::Efi => "efi",
                 },
                 vm: machine.vm,
-                notes: machine.notes,
+                notes: machine.notes.iter().map(|note| shown(note)).collect(),
             });
         }
-        let imported = Imported { dry_run, vms, notes: draft.notes };
+        let notes = draft.notes.iter().map(|note| shown(note)).collect();
+        let imported = Imported { dry_run, vms, notes };
         screen.show(&imported, print)
     }
 }

@@ -1,6 +1,6 @@
 //! The bytes of a disk, whatever it is kept in.
 
-use super::package::HostFile;
+use super::package::Opened;
 use super::problem;
 use crate::problem::Problem;
 use crate::transfer::CHUNK_BYTES;
@@ -8,7 +8,12 @@ use appliance::vmdk::{self, Cursor, Piece};
 use appliance::{Fault, Source};
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::Arc;
+
+/// Whether a file is called what raw images are.
+pub fn is_raw_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    [".raw", ".img", ".dd", ".iso"].iter().any(|ending| name.ends_with(ending))
+}
 
 pub enum Image {
     Vmdk(vmdk::Disk),
@@ -21,12 +26,16 @@ const OTHERS: [(&[u8], &str); 4] =
 
 impl Image {
     /// `find` gives further files that a VMDK names. Raw bytes are taken for a disk only if `raw` is
-    /// true: any file could be one.
+    /// true, and then whatever they are: any file could be one.
     pub fn open(
         source: Source,
         raw: bool,
         find: &mut dyn FnMut(&str) -> Result<Source, Fault>,
     ) -> Result<Image, Fault> {
+        // Whoever wrote the disk's first sector, a guest, would choose its format otherwise.
+        if raw {
+            return Ok(Image::Raw(source));
+        }
         if vmdk::is_vmdk(source.as_ref()) {
             return vmdk::Disk::open(&source, find).map(Image::Vmdk);
         }
@@ -37,9 +46,6 @@ impl Image {
                 return Err(Fault::new(format!("the disk is in the format {name}, which is not read here"))
                     .hint(format!("qemu-img convert -f {name} -O vmdk FILE NEW.vmdk makes one that is")));
             }
-        }
-        if raw {
-            return Ok(Image::Raw(source));
         }
         Err(Fault::new("the disk is in a format that is not known").hint("qemu-img info FILE may know it"))
     }
@@ -106,18 +112,30 @@ pub struct RawStream {
 /// `Some` if the file is a VMDK; its extents are looked for beside it.
 pub fn vmdk_beside(path: &Path) -> Result<Option<RawStream>, Problem> {
     // What is no plain file is no VMDK; whether it can be read is asked later.
-    let Ok(file) = HostFile::open(path) else { return Ok(None) };
-    let source: Source = Arc::new(file);
+    if path.file_name().is_some_and(|name| is_raw_name(&name.to_string_lossy())) {
+        return Ok(None);
+    }
+    let opened = Opened::default();
+    let Ok(source) = opened.open(path) else { return Ok(None) };
     if !vmdk::is_vmdk(source.as_ref()) {
         return Ok(None);
     }
-    let folder = path.parent().unwrap_or(Path::new(""));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder
+        .canonicalize()
+        .map_err(|error| problem(Fault::new(format!("cannot open its folder: {error}")), path))?;
     let mut find = |name: &str| {
-        // One's own disk may have its extents anywhere; its text was written by another all the same.
+        // Its text was written by another, who may have left links as well.
         let plain = !name.is_empty() && name != ".." && !name.contains(['/', '\0']);
-        let file = plain.then(|| HostFile::open(&folder.join(name)));
-        match file {
-            Some(Ok(file)) => Ok(Arc::new(file) as Source),
+        let real = plain.then(|| folder.join(name).canonicalize());
+        match real {
+            Some(Ok(real)) if !real.starts_with(&folder) => {
+                Err(Fault::new(format!("its extent `{name}` is a link that leads out of its folder"))
+                    .hint("do not trust this disk; or, if the link is yours, move the file there"))
+            }
+            Some(Ok(real)) => opened
+                .open(&real)
+                .map_err(|error| Fault::new(format!("cannot open its extent `{name}`: {error}"))),
             Some(Err(error)) => Err(Fault::new(format!("cannot open its extent `{name}`: {error}"))),
             None => Err(Fault::new(format!("its extent `{name}` is not beside it"))),
         }
@@ -142,7 +160,7 @@ impl Read for RawStream {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.ready.is_empty() && self.hole == 0 {
             let piece = self.disk.next(&mut self.cursor, &mut self.buffer);
-            match piece.map_err(|fault| io::Error::other(fault.to_string()))? {
+            match piece.map_err(|fault| io::Error::other(super::shown(&fault.to_string())))? {
                 None => return Ok(0),
                 Some(Piece::Data(bytes)) => self.ready = 0..bytes,
                 Some(Piece::Hole(bytes)) => self.hole = bytes,

@@ -40,6 +40,10 @@ fn ova(daemon: &Daemon) {
     sh(&folder, "tar -c --format=ustar -f ../old.ova old-app.ovf old-app.mf *.vmdk *.iso");
 }
 
+fn without_sizes() -> String {
+    ESXI.replace(" ovf:size=\"133120\"", "").replace(" ovf:size=\"40960\"", "")
+}
+
 fn site(daemon: &Daemon) -> Site {
     daemon.client.get("/v1/site").unwrap()
 }
@@ -220,7 +224,7 @@ fn two_vms_of_one_package() {
         &daemon,
         "vm import @pair --network lan --disks virtio-scsi --nics vmxnet3 --name web=x --name db=y",
     );
-    assert!(err.contains("the chunks of `disk.raw` have 3072 bytes together"), "{err}");
+    assert!(err.contains("the chunks of `disk.raw` have together 3072 bytes"), "{err}");
     let bomb = "head -c 200M /dev/zero | gzip >disk.vmdk.gz; printf x >disk.raw.000000002; truncate -s 1024 disk.raw.000000002";
     sh(&folder, bomb);
     let err = bad(
@@ -251,6 +255,9 @@ fn damaged_packages_leave_nothing() {
     // Without a manifest the grain's own sum does.
     fs::remove_file(folder.join("old-app.mf")).unwrap();
     refused("is damaged");
+    fs::write(&disk, &STREAM[..67600]).unwrap();
+    refused("has 67600 bytes, and the description says 133120");
+    fs::write(folder.join("old-app.ovf"), without_sizes()).unwrap();
     // Its last grain is from byte 67584 on.
     fs::write(&disk, &STREAM[..67600]).unwrap();
     refused("the file ends within a grain of the disk");
@@ -281,14 +288,14 @@ fn names_that_lead_elsewhere_are_refused() {
         "http://localhost/x",
         "",
     ] {
-        fs::write(folder.join("old-app.ovf"), ESXI.replace("old app-file1.iso", href)).unwrap();
+        fs::write(folder.join("old-app.ovf"), without_sizes().replace("old app-file1.iso", href)).unwrap();
         let err = bad(&daemon, "vm import @appliance --network lan");
         assert!(
             err.contains("leads out of the package") || err.contains("a file elsewhere"),
             "{href}: {err}"
         );
     }
-    fs::write(folder.join("old-app.ovf"), ESXI).unwrap();
+    fs::write(folder.join("old-app.ovf"), without_sizes()).unwrap();
     fs::remove_file(folder.join("old app-file1.iso")).unwrap();
     std::os::unix::fs::symlink("../secret", folder.join("old app-file1.iso")).unwrap();
     let err = bad(&daemon, "vm import @appliance --network lan");
@@ -354,4 +361,51 @@ fn a_disk_alone_goes_into_a_volume() {
     assert!(bad(&daemon, "disk import root @d.vmdk").contains("is not beside it"));
     fs::write(daemon.path("d.vmdk"), flat.replace("RW 8 ", "RW 999999 ")).unwrap();
     assert!(bad(&daemon, "disk import root @d.vmdk").contains("is shorter than the descriptor says"));
+
+    // What is wrong with the disk is said, and not what that did to the connection.
+    let mut bytes = STREAM.to_vec();
+    let at = bytes.windows(2).position(|two| two == [0x78, 0x9c]).unwrap() + 40;
+    bytes[at] ^= 4;
+    fs::write(daemon.path("disk.vmdk"), &bytes).unwrap();
+    let err = bad(&daemon, "disk import root @disk.vmdk");
+    assert!(err.contains("cannot read the image: the grain at byte ") && err.contains("is damaged"), "{err}");
+    // A raw image whose guest wrote a VMDK's first bytes is raw; and extents are no links out.
+    fs::write(daemon.path("disk.raw"), [b"KDMV", &noise(4092)[..]].concat()).unwrap();
+    good(&daemon, "disk import root @disk.raw");
+    assert_eq!(fs::read(daemon.path("volumes/root.raw")).unwrap()[..4], *b"KDMV");
+    fs::create_dir(daemon.path("alone")).unwrap();
+    fs::write(daemon.path("alone/d.vmdk"), flat).unwrap();
+    std::os::unix::fs::symlink("../d-flat.vmdk", daemon.path("alone/d-flat.vmdk")).unwrap();
+    assert!(bad(&daemon, "disk import root @alone/d.vmdk").contains("a link that leads out of its folder"));
+}
+
+/// A descriptor's extent that the manifest passes over, and a compressed disk that is not the one of the
+/// manifest.
+#[test]
+fn the_manifest_is_for_every_file_and_comes_first() {
+    let daemon = Daemon::with_site();
+    let folder = esxi(&daemon);
+    let manifest = fs::read_to_string(folder.join("old-app.mf")).unwrap();
+    let without = manifest.lines().filter(|line| line.contains(".iso")).collect::<String>() + "\n";
+    fs::write(folder.join("old-app.mf"), &without).unwrap();
+    let flat = "# Disk DescriptorFile\nparentCID=ffffffff\nRW 8 FLAT \"flat.vmdk\" 0\n";
+    fs::write(folder.join("old app-disk1.vmdk"), flat).unwrap();
+    fs::write(folder.join("flat.vmdk"), noise(4096)).unwrap();
+    let description = without_sizes().replace("Debian GNU", "Debian&#x9b;2J GNU");
+    fs::write(folder.join("old-app.ovf"), &description).unwrap();
+    let made = good(&daemon, "vm import @appliance --network lan");
+    assert!(
+        made.contains("the manifest says nothing of flat.vmdk, old app-disk1.vmdk, old-app.ovf\n"),
+        "{made}"
+    );
+    assert!(made.contains("Debian?2J GNU"), "a terminal obeys it: {made}");
+
+    let gzip =
+        description.replace("ovf:href=\"old app-disk1.vmdk\"", "ovf:href=\"d.gz\" ovf:compression=\"gzip\"");
+    fs::write(folder.join("old-app.ovf"), gzip).unwrap();
+    sh(&folder, "head -c 200M /dev/zero | gzip >d.gz");
+    fs::write(folder.join("old-app.mf"), format!("{without}SHA1(d.gz)= {}\n", "0".repeat(40))).unwrap();
+    let err = bad(&daemon, "vm import @appliance --network lan --name second");
+    assert!(err.contains("its SHA1 is another") && !err.contains("come out"), "{err}");
+    good(&daemon, "vm import @appliance --network lan --name second --dry-run");
 }
