@@ -9,10 +9,11 @@ use appliance::{Fault, Source};
 use std::io::{self, Read};
 use std::path::Path;
 
-/// Whether a file is called what raw images are.
+/// Whether a file is called what only raw images are: what stands in their first bytes is a guest's, and
+/// may look like anything. (Clouds call their qcow2 images `.img`.)
 pub fn is_raw_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    [".raw", ".img", ".dd", ".iso"].iter().any(|ending| name.ends_with(ending))
+    [".raw", ".dd", ".iso"].iter().any(|ending| name.ends_with(ending))
 }
 
 pub enum Image {
