@@ -163,6 +163,14 @@ impl Stream {
             &format!("{} | socat -u - TCP{family}:{address}:{}", reference(self.mib), self.port),
             timeout,
         )?;
+        if sender.status != 0 {
+            // The receiver may wait for a connection that never comes.
+            return Err(Failure::new(format!(
+                "the sender of a stream to {address} ended with status {}: {}",
+                sender.status,
+                sender.stdout.trim()
+            )));
+        }
         let received = receiver.wait(timeout)?.stdout;
         let figures: Vec<u64> = received.lines().filter_map(|line| line.trim().parse().ok()).collect();
         let [arrived, wrong] = figures[..] else {
@@ -170,7 +178,7 @@ impl Stream {
         };
         Ok(Verdict {
             done: arrived,
-            io_errors: u64::from(sender.status != 0),
+            io_errors: 0,
             wrong_bytes: wrong + bytes.abs_diff(arrived),
         })
     }

@@ -89,6 +89,9 @@ fn nic_as(bench: &Bench, name: &str, model: NicModel, doorbells: &'static str) -
     let mut bytes = nics.streams(OTHER, ONE)?;
     for state in ["off", "on"] {
         offloads(&one, state)?;
+        // Some drivers begin anew with each of them.
+        link_is_back(&one)?;
+        reach(&one, OTHER)?;
         bytes += nics.streams(OTHER, ONE).during(format!("with offloads {state}"))?;
     }
     if mtu > 1500 {
