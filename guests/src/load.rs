@@ -176,11 +176,7 @@ impl Stream {
         let [arrived, wrong] = figures[..] else {
             return Err(Failure::new(format!("the receiver of the stream said: {received}")));
         };
-        Ok(Verdict {
-            done: arrived,
-            io_errors: 0,
-            wrong_bytes: wrong + bytes.abs_diff(arrived),
-        })
+        Ok(Verdict { done: arrived, io_errors: 0, wrong_bytes: wrong + bytes.abs_diff(arrived) })
     }
 }
 

@@ -22,13 +22,20 @@ impl Hot {
         Hot(window)
     }
 
-    /// Interrupt masks, one bit each: set is open, so that a new window has all closed.
+    /// Interrupt masks as the driver set them, one bit each: set is open, so that a new window has all
+    /// closed. What the device masked when it fired is not in it: a worker may die before the
+    /// interrupt is told, and a successor that found it masked would wait for the driver forever.
     pub fn unmasked(&self) -> u32 {
         self.0.load_u32(MASKS)
     }
 
     pub fn set_unmasked(&self, unmasked: u32) {
         self.0.store_u32(MASKS, unmasked);
+    }
+
+    pub fn set_masked(&self, index: usize, masked: bool) {
+        let others = self.unmasked() & !(1 << index);
+        self.set_unmasked(others | u32::from(!masked) << index);
     }
 
     /// Places in the ring and in that of completions.

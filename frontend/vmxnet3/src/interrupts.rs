@@ -155,12 +155,8 @@ impl Vectors {
         }
     }
 
-    pub fn unmasked(&self) -> u32 {
-        self.unmasked
-    }
-
-    /// After a death, from the hot state: which were open then. One that the device masked itself
-    /// since may be open once too often, which costs an interrupt.
+    /// After a death, from the hot state: which the driver had opened. One that the device masked
+    /// itself since is open once too often, which costs an interrupt.
     pub fn set_unmasked(&mut self, unmasked: u32) {
         self.unmasked = unmasked;
     }

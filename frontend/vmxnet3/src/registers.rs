@@ -70,8 +70,9 @@ impl Vmxnet3 {
         if bar == 0 {
             match vector_of(offset) {
                 Some(index) => {
-                    self.vectors.set_mask(now, index, value & 1 != 0);
-                    self.hot.set_unmasked(self.vectors.unmasked());
+                    let masked = value & 1 != 0;
+                    self.hot.set_masked(index, masked);
+                    self.vectors.set_mask(now, index, masked);
                 }
                 None => self.counters.doorbells += u64::from(is_doorbell(offset)),
             }

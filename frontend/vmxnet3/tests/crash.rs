@@ -233,3 +233,22 @@ fn what_is_not_a_state_leaves_a_device_that_is_off() {
     world.guest.die(&state);
     assert!(world.guest.deliver(&numbered(1, 60)).is_ok());
 }
+
+/// A vector that opens with something pending fires at once, which masks it. The worker dies before
+/// the interrupt is told: nobody but its successor can tell it, and the driver waits for that.
+#[test]
+fn an_interrupt_that_was_not_told_is_told_by_the_successor() {
+    const RECEIVE: u64 = 1; // Behind that of the one transmit queue.
+    let mut guest = Guest::open(shape());
+    guest.unmask();
+    guest.write(0, 8 * RECEIVE, 1);
+    guest.deliver(&numbered(1, 60)).unwrap();
+    guest.publish();
+    assert_eq!(guest.vectors() & 1 << RECEIVE, 0);
+    let state = guest.nic.state();
+    guest.write(0, 8 * RECEIVE, 0);
+    assert_eq!(guest.read(0, 8 * RECEIVE), 1, "masked by the device");
+    guest.die(&state);
+    guest.pass(1);
+    assert_ne!(guest.vectors() & 1 << RECEIVE, 0);
+}
