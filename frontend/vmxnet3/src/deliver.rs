@@ -67,22 +67,24 @@ impl Vmxnet3 {
         self.control.features & features == features
     }
 
-    /// A checksum that its sender left undone may go to a driver that coalesces: it is the frame's
-    /// end. One that forwards or bridges has coalescing off, and would send the frame on as it is.
+    /// A TCP checksum that its sender left undone may go to a driver that coalesces: it is the frame's
+    /// end. One that forwards or bridges has coalescing off, and would send the frame on as it is. Of
+    /// a UDP checksum that is right, Linux's tunnels conclude the sum of what is within
+    /// (skb_checksum_try_convert): it has to be there.
     fn accepts(&self, frame: &Frame<'_>, found: &Headers) -> bool {
         let facts = &frame.facts;
         if facts.checksum_start == CHECKSUM_NONE && facts.gso == Gso::None {
             return true;
         }
         // Completions speak of the outermost headers.
-        let outermost = (found.is_tcp() && facts.checksum_offset == 16
-            || found.is_udp() && facts.checksum_offset == 6)
+        let outermost = found.is_tcp()
+            && facts.checksum_offset == 16
             && usize::from(facts.checksum_start) == found.transport_at;
         outermost
             && self.has(feature::RXCSUM | feature::LRO)
             && match facts.gso {
                 Gso::None => true,
-                Gso::TcpV4 | Gso::TcpV6 => found.is_tcp() && facts.segment != 0,
+                Gso::TcpV4 | Gso::TcpV6 => facts.segment != 0,
                 Gso::Udp | Gso::UdpL4 => false,
             }
     }

@@ -267,6 +267,8 @@ fn checksums_are_spoken_of_only_where_they_are_known() {
     assert!(guest.deliver(&tcp).is_ok());
     assert!(guest.deliver_with(&tcp, valid, Rewrite::Keep).is_ok());
     assert!(guest.deliver_with(&tcp, undone, Rewrite::Keep).is_ok());
+    let datagram = FrameFacts { checksum_offset: 6, ..undone };
+    assert_eq!(guest.deliver_with(&v4(17, 400, 1), datagram, Rewrite::Keep), Err(Refused::Offload));
     assert!(guest.deliver_with(&broken, valid, Rewrite::Keep).is_ok());
     assert!(guest.deliver_with(&fragment, valid, Rewrite::Keep).is_ok());
     assert!(guest.deliver_with(&v4(1, 40, 1), valid, Rewrite::Keep).is_ok());
