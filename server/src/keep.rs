@@ -103,7 +103,6 @@ pub fn run(argv: Vec<OsString>) -> Result<u8, Problem> {
         return Err(Problem::invalid("no worker to keep")
             .hint("write the worker's command behind `--`, as in `standpipe keep -- standpipe serve`"));
     }
-    host::process::raise_fd_limit();
     let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT, libc::SIGCHLD, libc::SIGHUP])
         .map_err(|error| failed("cannot receive signals", error))?;
     let name = format!("standpipe-keeper-{}", std::process::id());

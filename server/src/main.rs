@@ -32,5 +32,7 @@ impl control::cli::Daemon for Daemon {
 }
 
 fn main() -> ExitCode {
+    // The keeper and the worker hold several for each device, and an import one for each file of its package.
+    host::process::raise_fd_limit();
     control::cli::run(std::env::args_os(), &Daemon)
 }

@@ -57,7 +57,6 @@ fn serve(args: &Serve, api_path: &Path) -> Result<(), Problem> {
         host::process::keep_memory_private()
             .map_err(|error| Problem::failed(format!("cannot keep the memory out of core dumps: {error}")))?;
     }
-    host::process::raise_fd_limit();
     let mut estate = Estate::inherit();
     let vault = Vault::from_environment()?;
     std::fs::create_dir_all(&args.state_dir).map_err(|error| {
