@@ -60,8 +60,7 @@ fn read(disk: &Disk, buffer: usize) -> Result<(Vec<u8>, u64), Fault> {
 #[test]
 fn a_stream_of_qemus() {
     let disk = open(STREAM).unwrap();
-    assert_eq!((disk.capacity(), disk.kind()), ((1 << 20) + 1536, "streamOptimized"));
-    assert_eq!(disk.adapter(), Some("ide"));
+    assert_eq!(disk.capacity(), (1 << 20) + 1536);
     assert!(!disk.is_unclean());
     for buffer in [1 << 20, GRAIN, 1000, 1] {
         let (all, data) = read(&disk, buffer).unwrap();

@@ -10,8 +10,7 @@ const SIGNATURE: &[u8] = b"# Disk DescriptorFile";
 #[derive(Debug)]
 pub struct Descriptor {
     /// `createType`.
-    pub kind: String,
-    pub adapter: Option<String>,
+    kind: String,
     pub extents: Vec<Named>,
     has_parent: bool,
 }
@@ -50,8 +49,7 @@ impl Descriptor {
     pub fn parse(text: &[u8]) -> Result<Descriptor, Fault> {
         let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
         let text = String::from_utf8_lossy(&text[..end]);
-        let mut found =
-            Descriptor { kind: String::new(), adapter: None, extents: Vec::new(), has_parent: false };
+        let mut found = Descriptor { kind: String::new(), extents: Vec::new(), has_parent: false };
         for line in text.lines().map(str::trim) {
             if line.is_empty() || line.starts_with('#') {
                 continue;
@@ -70,7 +68,6 @@ impl Descriptor {
                 "createtype" => value.clone_into(&mut found.kind),
                 "parentcid" => found.has_parent |= !value.eq_ignore_ascii_case("ffffffff"),
                 "parentfilenamehint" => found.has_parent = true,
-                "ddb.adaptertype" => found.adapter = Some(value.to_ascii_lowercase()),
                 _ => {}
             }
         }
@@ -100,11 +97,15 @@ impl Descriptor {
 /// `RW 4192256 SPARSE "disk-s001.vmdk"`, `RW 2097152 FLAT "disk-flat.vmdk" 0`, `RW 63 ZERO`.
 fn extent(line: &str) -> Result<Named, Fault> {
     let broken = || Fault::new(format!("the descriptor's extent is not understood: {}", shown(line)));
-    let mut words = line.splitn(4, ' ');
-    let access = words.next().unwrap_or_default();
-    let sectors = words.next().and_then(|number| number.parse().ok()).ok_or_else(broken)?;
-    let kind = words.next().ok_or_else(broken)?.trim();
-    let rest = words.next().unwrap_or_default().trim();
+    let mut rest = line;
+    let mut word = || {
+        let (word, after) = rest.split_once(|c: char| c.is_ascii_whitespace()).unwrap_or((rest, ""));
+        rest = after.trim_start();
+        word
+    };
+    let access = word();
+    let sectors = word().parse().map_err(|_| broken())?;
+    let kind = word();
     if access == "NOACCESS" {
         return Err(Fault::new("the disk has an extent that nobody may read (NOACCESS)"));
     }
@@ -145,20 +146,19 @@ mod tests {
 
     const FLAT: &[u8] = b"# Disk DescriptorFile\nversion=1\nCID=1a2b3c4d\nparentCID=ffffffff\r\n\
         createType=\"twoGbMaxExtentFlat\"\n# Extent description\nRW 4192256 FLAT \"my disk-f001.vmdk\" 0\n\
-        RW 63 ZERO\nRW 8 FLAT \"b.vmdk\" 4\n#DDB\nddb.adapterType = \"lsilogic\"\n\0\0";
+        RW 63 ZERO\n  RW\t8  FLAT \t\"b  c.vmdk\"\t 4 \n#DDB\nddb.adapterType = \"lsilogic\"\n\0\0";
 
     #[test]
     fn a_descriptor_is_read() {
         let found = Descriptor::parse(FLAT).unwrap();
         assert_eq!(found.kind, "twoGbMaxExtentFlat");
-        assert_eq!(found.adapter.as_deref(), Some("lsilogic"));
         let flat = |file: &str, sector| Place::Flat { file: file.into(), sector };
         assert_eq!(
             found.extents,
             [
                 Named { sectors: 4_192_256, place: flat("my disk-f001.vmdk", 0) },
                 Named { sectors: 63, place: Place::Zero },
-                Named { sectors: 8, place: flat("b.vmdk", 4) },
+                Named { sectors: 8, place: flat("b  c.vmdk", 4) },
             ]
         );
         assert_eq!(found.refuse_parent(), Ok(()));

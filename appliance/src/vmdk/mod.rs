@@ -18,8 +18,6 @@ pub const CAPACITY_MAX_BYTES: u64 = 64 << 40;
 pub struct Disk {
     extents: Vec<Extent>,
     capacity: u64,
-    kind: String,
-    adapter: Option<String>,
     unclean: bool,
     /// The bytes of its files, each counted once.
     stored: u64,
@@ -76,32 +74,24 @@ impl Disk {
     /// One sparse file that has its descriptor in it.
     fn monolithic(main: &Source) -> Result<Disk, Fault> {
         let sparse = Sparse::open(main.clone())?;
-        let descriptor = match sparse.descriptor()? {
-            Some(text) => Some(Descriptor::parse(&text)?),
-            // An extent of a disk in several files, which was named in the place of its descriptor.
-            None => {
-                return Err(Fault::new("the file is one extent of a disk, without its descriptor")
-                    .hint("name the small .vmdk file that lists the extents"));
-            }
-        };
+        // An extent of a disk in several files may have been named in the place of its descriptor.
+        let text = sparse.descriptor()?.ok_or_else(|| {
+            Fault::new("the file is one extent of a disk, without its descriptor")
+                .hint("name the small .vmdk file that lists the extents")
+        })?;
+        let descriptor = Descriptor::parse(&text)?;
         let capacity = sparse.capacity();
-        let mut disk = Disk {
+        let disk = Disk {
             unclean: sparse.is_unclean(),
             extents: vec![Extent { from: 0, length: capacity, data: Data::Sparse(sparse) }],
             capacity,
-            kind: String::new(),
-            adapter: None,
             stored: main.length(),
         };
         disk.refuse_empty()?;
-        if let Some(descriptor) = descriptor {
-            descriptor.refuse_parent()?;
-            // The extent's name in it is of no use: it is this file, whatever it is called by now.
-            if descriptor.extents.len() > 1 {
-                return Err(Fault::new("the descriptor in the file names further files"));
-            }
-            disk.kind = descriptor.kind;
-            disk.adapter = descriptor.adapter;
+        descriptor.refuse_parent()?;
+        // The extent's name in it is of no use: it is this file, whatever it is called by now.
+        if descriptor.extents.len() > 1 {
+            return Err(Fault::new("the descriptor in the file names further files"));
         }
         Ok(disk)
     }
@@ -109,14 +99,7 @@ impl Disk {
     fn described(main: &Source, find: &mut dyn FnMut(&str) -> Result<Source, Fault>) -> Result<Disk, Fault> {
         let descriptor = Descriptor::read(main.as_ref())?;
         descriptor.refuse_parent()?;
-        let mut disk = Disk {
-            extents: Vec::new(),
-            capacity: 0,
-            kind: descriptor.kind,
-            adapter: descriptor.adapter,
-            unclean: false,
-            stored: 0,
-        };
+        let mut disk = Disk { extents: Vec::new(), capacity: 0, unclean: false, stored: 0 };
         // By where they are in memory: the same file may have several names. Held, so that no other
         // takes the place of one; and whether an extent is a sparse one.
         let mut files: BTreeMap<usize, (Source, bool)> = BTreeMap::new();
@@ -182,16 +165,6 @@ impl Disk {
     /// What a guest sees, in bytes; a multiple of 512.
     pub fn capacity(&self) -> u64 {
         self.capacity
-    }
-
-    /// `createType`, such as `streamOptimized`.
-    pub fn kind(&self) -> &str {
-        &self.kind
-    }
-
-    /// The controller that it was made for: `lsilogic`, `ide`, …
-    pub fn adapter(&self) -> Option<&str> {
-        self.adapter.as_deref()
     }
 
     /// It was open when it was copied, or its host died: its last writes may be missing.
