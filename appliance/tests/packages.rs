@@ -3,6 +3,7 @@
 use standpipe_appliance::ovf::{self, Bus, Envelope, Firmware, Medium};
 
 const ESXI: &str = include_str!("packages/esxi.ovf");
+const ESXI8: &str = include_str!("packages/esxi8.ovf");
 const VIRTUALBOX: &str = include_str!("packages/virtualbox.ovf");
 const PAIR: &str = include_str!("packages/pair.ovf");
 
@@ -34,6 +35,32 @@ fn vmware() {
     assert_eq!(machine.left_out, ["Floppy 1 (vmware.floppy.remotedevice) (floppy drive)"]);
 }
 
+/// As large as machines are in practice: the bounds are far away.
+#[test]
+fn a_large_machine_of_vmwares() {
+    assert!(16 * ESXI8.len() as u64 <= ovf::DESCRIPTION_MAX_BYTES);
+    let envelope = ovf::parse(ESXI8, None).unwrap();
+    assert_eq!((envelope.files.len(), envelope.disks.len()), (47, 45));
+    let [machine] = envelope.machines.as_slice() else { panic!("{:?}", envelope.machines) };
+    assert_eq!((machine.cpus, machine.memory), (Some(32), Some(256 << 30)));
+    assert_eq!((machine.firmware, machine.secure_boot), (Firmware::Efi, true));
+    let drives: Vec<(&Bus, usize)> =
+        machine.controllers.iter().map(|one| (&one.bus, one.drives.len())).collect();
+    let pvscsi = |count| (&Bus::Pvscsi, count);
+    let others = [(&Bus::Sata, 1), (&Bus::Ide, 0), (&Bus::Ide, 0)];
+    assert_eq!(drives, [&[pvscsi(12), pvscsi(12), pvscsi(12), pvscsi(9)][..], &others[..]].concat());
+    let addresses: Vec<Option<u32>> =
+        disks(&envelope, 0, 0).into_iter().map(|(address, _)| address).collect();
+    assert_eq!(addresses, [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12].map(Some));
+    assert_eq!(machine.nics.len(), 6);
+    assert_eq!(machine.nics[2].network.as_deref(), Some("DPG-vMotion & Co"));
+    assert_eq!(machine.boot, ["14", "60", "13"]);
+    assert_eq!(
+        machine.left_out,
+        ["USB xHCI controller (vmware.usb.xhci)", "Floppy 1 (vmware.floppy.remotedevice) (floppy drive)"]
+    );
+}
+
 #[test]
 fn virtualbox() {
     let envelope = ovf::parse(VIRTUALBOX, None).unwrap();
@@ -62,6 +89,11 @@ fn two_machines_in_two_sizes() {
     assert!(web.left_out[0].starts_with("1 properties"), "{:?}", web.left_out);
     assert_eq!(db.controllers[0].bus, Bus::Nvme);
     assert_eq!((db.firmware, db.secure_boot), (Firmware::Efi, true));
+    assert_eq!(db.boot, ["3", "2"]);
+    assert_eq!(
+        db.left_out,
+        ["another boot order (Repair): the first of the package was taken", "A stick of its boot order"]
+    );
     assert_eq!((large.files["f1"].chunk, large.files["f2"].gzip), (Some(1536), true));
     assert_eq!((large.disks["d1"].capacity, large.disks["d3"].capacity), (Some(4096), None));
 
@@ -69,6 +101,35 @@ fn two_machines_in_two_sizes() {
     assert_eq!((small.machines[0].cpus, small.machines[0].memory), (Some(1), Some(2 << 30)));
     let fault = ovf::parse(PAIR, Some("huge")).unwrap_err();
     assert_eq!(fault.to_string(), "the package has no configuration `huge` (it has small, large)");
+}
+
+/// DSP0243, BootDeviceSection: devices by their instance, and kinds of devices, all or one of them.
+#[test]
+fn boot_devices() {
+    let boot = |sources: &[(&str, &str)]| {
+        let source = |(tag, value): &(&str, &str)| {
+            format!("<CIM_BootSourceSetting><{tag}>{value}</{tag}></CIM_BootSourceSetting>")
+        };
+        let sources: String = sources.iter().map(source).collect();
+        let section = format!(
+            "<BootDeviceSection><CIM_BootConfigSetting>{sources}</CIM_BootConfigSetting></BootDeviceSection>"
+        );
+        let text = ESXI.replace("<AnnotationSection", &format!("{section}<AnnotationSection"));
+        let machine = ovf::parse(&text, None).unwrap().machines.remove(0);
+        // The floppy drive comes before what is of the boot order.
+        (machine.boot, machine.left_out[1..].to_vec())
+    };
+    let (id, kind) = ("InstanceID", "StructuredBootString");
+    let order = |list: &[&str]| list.iter().map(|one| (*one).to_owned()).collect::<Vec<String>>();
+    assert_eq!(boot(&[]), (order(&[]), order(&[])));
+    assert_eq!(boot(&[(id, "12"), (kind, "CIM:Hard-Disk")]).0, ["12", "9"]);
+    assert_eq!(boot(&[(kind, "CIM:CD/DVD:1"), (kind, "CIM:Hard-Disk:2"), (id, "13")]).0, ["8", "12", "13"]);
+    assert_eq!(boot(&[(kind, "CIM:Network"), (kind, "CIM:Network:1")]).0, ["11", "13"]);
+    let nowhere = ["CIM:Network:3", "CIM:Network:0", "CIM:Network:x", "CIM:Floppy", "CIM", ""];
+    let (found, left_out) = boot(&nowhere.map(|source| (kind, source)));
+    assert_eq!((found.len(), left_out.len()), (0, nowhere.len()));
+    // A controller is no device to boot from.
+    assert_eq!(boot(&[(id, "3")]), (order(&[]), order(&["3 of its boot order"])));
 }
 
 #[test]

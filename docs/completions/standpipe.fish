@@ -98,7 +98,7 @@ e1000e\t''
 vlance\t''
 flexible\t''
 am79c973\t''"
-complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -l mac -d 'The address of a NIC whose address the package does not give; may be repeated' -r
+complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -l mac -d 'The address of a NIC whose address the package does not give; may be repeated. Of several VMs VM.SLOT=ADDRESS' -r
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -l configuration -d 'The size of the VM, if the package has several to choose from' -r
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -l user -d 'The user that runs its QEMU and is to own the sockets' -r
 complete -c standpipe -n "__fish_standpipe_using_subcommand vm; and __fish_seen_subcommand_from import" -l api -d 'The daemon\'s API socket' -r -F

@@ -5,6 +5,7 @@ use super::xml::{attribute, child, children, text_of, unit};
 use super::{Bus, Controller, Drive, Envelope, Firmware, LocalName, Machine, Medium, Nic};
 use crate::Fault;
 use roxmltree::Node;
+use std::collections::BTreeSet;
 
 /// An Item (RASD), StorageItem or EthernetPortItem, in a form in which all of them are one.
 struct Item<'a, 'input> {
@@ -310,6 +311,9 @@ fn settings(node: Node<'_, '_>, section: Node<'_, '_>, machine: &mut Machine) {
     for boot in children(node, "BootOrderSection") {
         machine.boot.extend(attribute(boot, "instanceId").map(str::to_owned));
     }
+    if machine.boot.is_empty() {
+        boot_devices(node, machine);
+    }
     let Some(own) = child(node, "Machine") else { return };
     let firmware = own.descendants().find(|node| node.has_tag_name_local("Firmware"));
     let firmware = firmware.and_then(|node| attribute(node, "type")).unwrap_or_default();
@@ -328,6 +332,71 @@ fn settings(node: Node<'_, '_>, section: Node<'_, '_>, machine: &mut Machine) {
             nic.mac = nic.mac.take().or(mac.map(str::to_owned));
         }
     }
+}
+
+/// The order in which OVF 2 has devices tried (DSP0243, BootDeviceSection). A source is a device of the
+/// machine, by its instance, or every device of a kind.
+fn boot_devices(node: Node<'_, '_>, machine: &mut Machine) {
+    let Some(section) = child(node, "BootDeviceSection") else { return };
+    let mut orders = children(section, "CIM_BootConfigSetting");
+    let Some(order) = orders.next() else { return };
+    for other in orders.take(ITEMS_MAX) {
+        let name = child(other, "Caption").and_then(text_of).unwrap_or("no name");
+        machine.left_out.push(format!("another boot order ({name}): the first of the package was taken"));
+    }
+    let mut seen = BTreeSet::new();
+    for source in children(order, "CIM_BootSourceSetting").take(ITEMS_MAX) {
+        let value = |name| child(source, name).and_then(text_of);
+        let devices = match (value("InstanceID"), value("StructuredBootString")) {
+            (Some(instance), _) if devices(machine, None).any(|there| there == instance) => {
+                vec![instance.to_owned()]
+            }
+            (_, Some(kind)) => devices_of(machine, kind),
+            _ => Vec::new(),
+        };
+        if devices.is_empty() {
+            let name = ["Caption", "StructuredBootString", "InstanceID"].into_iter().find_map(value);
+            machine.left_out.push(format!("{} of its boot order", name.unwrap_or("a source")));
+        }
+        machine.boot.extend(devices.into_iter().filter(|device| seen.insert(device.clone())));
+    }
+}
+
+/// `CIM:Hard-Disk:1`, the first of a kind; without the number all of them (DSP1012).
+fn devices_of(machine: &Machine, source: &str) -> Vec<String> {
+    let mut words = source.split(':').skip(1);
+    let kind = match words.next().unwrap_or_default().to_ascii_lowercase().as_str() {
+        "hard-disk" => Kind::Disk,
+        "cd/dvd" => Kind::Cd,
+        "network" => Kind::Network,
+        _ => return Vec::new(),
+    };
+    let all = devices(machine, Some(kind)).map(str::to_owned);
+    match words.next().map(str::parse::<usize>) {
+        None => all.collect(),
+        Some(Ok(number @ 1..)) => all.skip(number - 1).take(1).collect(),
+        Some(_) => Vec::new(),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Disk,
+    Cd,
+    Network,
+}
+
+/// The instances of devices that a machine could boot from.
+fn devices<'a>(machine: &'a Machine, kind: Option<Kind>) -> impl Iterator<Item = &'a str> {
+    let drives = machine.controllers.iter().flat_map(|controller| &controller.drives).map(|drive| {
+        let kind = if matches!(drive.medium, Medium::Disk(_)) { Kind::Disk } else { Kind::Cd };
+        (kind, drive.instance.as_str())
+    });
+    let nics = machine.nics.iter().map(|nic| (Kind::Network, nic.instance.as_str()));
+    let wanted = move |(is, instance): (Kind, &'a str)| {
+        (kind.is_none_or(|kind| kind == is) && !instance.is_empty()).then_some(instance)
+    };
+    drives.chain(nics).filter_map(wanted)
 }
 
 /// A guest that asks for its settings by the OVF environment is not given one.

@@ -55,7 +55,8 @@ pub struct VmImport {
     /// while the guest runs
     #[arg(long)]
     pub no_msix: bool,
-    /// The address of a NIC whose address the package does not give; may be repeated
+    /// The address of a NIC whose address the package does not give; may be repeated.
+    /// Of several VMs VM.SLOT=ADDRESS
     #[arg(long, value_name = "SLOT=ADDRESS")]
     pub mac: Vec<String>,
     /// The size of the VM, if the package has several to choose from

@@ -120,6 +120,7 @@ pub fn draft(envelope: &Envelope, wishes: &Wishes, site: &Site, stem: &str) -> R
             machine,
             wishes,
             site,
+            alone,
             problems: &mut problems,
             made: NewMachine {
                 system: machine.system.clone(),
@@ -163,23 +164,44 @@ pub fn draft(envelope: &Envelope, wishes: &Wishes, site: &Site, stem: &str) -> R
             ));
         }
     }
-    for (slot, _) in &wishes.macs {
-        let has = |machine: &NewMachine| {
-            machine.vm.slots.keys().any(|name| name == slot || format!("{}.{name}", machine.name) == *slot)
-        };
-        if problems.is_empty() && !made.machines.iter().any(has) {
-            problems.push(
-                Problem::invalid(format!("--mac names {slot}, and there is no such slot"))
-                    .hint("--dry-run shows the slots; of several VMs write VM.SLOT=ADDRESS"),
-            );
-        }
-    }
+    problems.extend(macs(wishes, &made.machines, problems.is_empty()));
     for theirs in wishes.names.iter().filter_map(|(theirs, _)| theirs.as_ref()) {
         if !envelope.machines.iter().any(|machine| known_as(machine, theirs)) {
             problems.push(unknown("VM", theirs, envelope.machines.iter().map(|m| m.id.clone())));
         }
     }
     Problem::from_list(problems).map_or(Ok(made), Err)
+}
+
+/// What is wrong with the addresses that were asked for. `whole`: every slot has been made.
+fn macs(wishes: &Wishes, machines: &[NewMachine], whole: bool) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut given = BTreeSet::new();
+    for (id, _) in &wishes.macs {
+        let (vm, nic) = id.split_once('.').map_or((None, id.as_str()), |(vm, nic)| (Some(vm), nic));
+        let is_nic =
+            |machine: &NewMachine| machine.vm.slots.get(nic).is_some_and(|slot| slot.network.is_some());
+        let named = machines.iter().filter(|machine| vm.is_none_or(|vm| vm == machine.name));
+        let names: Vec<&str> =
+            named.filter(|machine| is_nic(machine)).map(|machine| machine.name.as_str()).collect();
+        match names.as_slice() {
+            [] if whole => problems.push(
+                Problem::invalid(format!("--mac names {id}, and there is no NIC in such a slot"))
+                    .hint("--dry-run shows the slots; of several VMs write VM.SLOT=ADDRESS"),
+            ),
+            [] => {}
+            [one] if given.insert((*one, nic)) => {}
+            [one] => problems.push(Problem::invalid(format!("--mac gives {one}.{nic} two addresses"))),
+            [first, ..] => problems.push(
+                Problem::invalid(format!(
+                    "--mac names {id}, and the VMs {} have a NIC there",
+                    names.join(", ")
+                ))
+                .hint(format!("say whose it is: --mac {first}.{nic}=ADDRESS")),
+            ),
+        }
+    }
+    problems
 }
 
 fn unknown(what: &str, name: &str, known: impl Iterator<Item = String>) -> Problem {
@@ -220,6 +242,8 @@ struct Builder<'a> {
     machine: &'a Machine,
     wishes: &'a Wishes,
     site: &'a Site,
+    /// It is the package's only one.
+    alone: bool,
     problems: &'a mut Vec<Problem>,
     made: NewMachine,
     /// Where each device of the package is now.
@@ -507,9 +531,10 @@ impl Builder<'_> {
         if let Some((_, mac)) = wished.find(|(id, _)| id == slot || *id == own) {
             return Some(*mac);
         }
+        let id = if self.alone { slot } else { &own };
         let Some(text) = &nic.mac else {
             self.note(format!(
-                "{slot} has an address of its own, as the package gives none: guests may take it for another adapter. Give the one that it had with --mac {slot}=ADDRESS"
+                "{slot} has an address of its own, as the package gives none: guests may take it for another adapter. Give the one that it had with --mac {id}=ADDRESS"
             ));
             return None;
         };
@@ -523,7 +548,7 @@ impl Builder<'_> {
                         Kind::Invalid,
                         format!("{} of VM `{}` has the address `{text}`", nic.name, self.made.name),
                     )
-                    .hint(format!("give it one with --mac {slot}=ADDRESS")),
+                    .hint(format!("give it one with --mac {id}=ADDRESS")),
                 );
                 None
             }

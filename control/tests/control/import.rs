@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 const ESXI: &str = include_str!("../../../appliance/tests/packages/esxi.ovf");
+const ESXI8: &str = include_str!("../../../appliance/tests/packages/esxi8.ovf");
 const VIRTUALBOX: &str = include_str!("../../../appliance/tests/packages/virtualbox.ovf");
 const PAIR: &str = include_str!("../../../appliance/tests/packages/pair.ovf");
 /// 1 MiB and three sectors; its last sector holds data.
@@ -143,6 +144,28 @@ fn a_vm_comes_from_esxi() {
 }
 
 #[test]
+fn a_large_vm_fits() {
+    let daemon = Daemon::with_site();
+    let folder = daemon.path("erp");
+    fs::create_dir(&folder).unwrap();
+    let text = (1..=45).fold(ESXI8.to_owned(), |text, disk| {
+        fs::write(folder.join(format!("erp-db01-{disk}.vmdk")), STREAM).unwrap();
+        text.replace(&format!("ovf:size=\"{}\"", 70144 + 512 * (disk - 1)), "")
+    });
+    fs::write(folder.join("erp.ovf"), text).unwrap();
+    fs::write(folder.join("erp-db01-file1.iso"), noise(40960)).unwrap();
+    let would = good(&daemon, "vm import @erp --network lan --dry-run");
+    for words in [
+        "\ndisk0  pvscsi   1     0=erp-db01-disk0 1=erp-db01-disk1 2=erp-db01-disk2 3=erp-db01-disk3 4=erp-db01-disk4 5=erp-db01-disk5 6=erp-db01-disk6 7=erp-db01-cd0 8=erp-db01-disk7 9=",
+        "\ndisk3  pvscsi   -     0=erp-db01-disk36 ",
+        "\nnic0   vmxnet3  2     lan",
+        "\nnic5   vmxnet3  -     lan",
+    ] {
+        assert!(would.contains(words), "{words:?} is not in: {would}");
+    }
+}
+
+#[test]
 fn what_is_not_served_is_not_replaced_unasked() {
     let daemon = Daemon::with_site();
     fs::write(daemon.path("lab.ovf"), VIRTUALBOX).unwrap();
@@ -198,7 +221,28 @@ fn two_vms_of_one_package() {
         "{err}"
     );
     let line = "vm import @pair --network lan --disks virtio-scsi --nics vmxnet3 --name web=front --directory @volumes";
-    let made = good(&daemon, line);
+    for (macs, said) in [
+        ("--mac nic0=00:50:56:00:00:07", "--mac names nic0, and the VMs front, db have a NIC there"),
+        ("--mac disk0=00:50:56:00:00:07", "--mac names disk0, and there is no NIC in such a slot"),
+        ("--mac web.nic0=00:50:56:00:00:07", "--mac names web.nic0, and there is no NIC"),
+        (
+            "--mac db.nic0=00:50:56:00:00:07 --mac db.nic0=00:50:56:00:00:08",
+            "--mac gives db.nic0 two addresses",
+        ),
+    ] {
+        let err = bad(&daemon, &format!("{line} {macs}"));
+        assert!(err.contains(said) && err.contains("error: "), "{said}: {err}");
+    }
+    assert!(
+        bad(&daemon, &format!("{line} --mac nic0=00:50:56:00:00:07")).contains("--mac front.nic0=ADDRESS")
+    );
+    let would = good(&daemon, &format!("{line} --dry-run"));
+    assert!(would.contains("Give the one that it had with --mac db.nic0=ADDRESS"), "{would}");
+    let made = good(&daemon, &format!("{line} --mac db.nic0=00:50:56:00:00:07"));
+    assert_eq!(
+        site(&daemon).vm["db"].slots["nic0"].mac.map(|mac| mac.to_string()).as_deref(),
+        Some("00:50:56:00:00:07")
+    );
     for words in [
         "1 properties that its guest reads",
         "--configuration: small (Small), large (Large); this is large",
@@ -213,8 +257,9 @@ fn two_vms_of_one_package() {
     assert_eq!((front.slots["nic0"].model, front.slots["nic0"].boot_index), (Model::Vlance, Some(1)));
     assert_eq!((front.slots["disk0"].model, front.slots["disk0"].boot_index), (Model::Pvscsi, Some(2)));
     assert_eq!(front.slots["disk0"].luns().collect::<Vec<_>>(), [(LunAddress::from(2), "front-disk0")]);
-    assert_eq!(after.vm["db"].slots["nic0"].model, Model::Vmxnet3);
-    assert_eq!(after.vm["db"].slots["disk0"].model, Model::VirtioScsi);
+    let db = &after.vm["db"];
+    assert_eq!((db.slots["nic0"].model, db.slots["nic0"].boot_index), (Model::Vmxnet3, Some(1)));
+    assert_eq!((db.slots["disk0"].model, db.slots["disk0"].boot_index), (Model::VirtioScsi, Some(2)));
     assert_eq!(after.disk["db-disk0"].path.as_deref(), Some(daemon.path("volumes/db-disk0.raw").as_path()));
     assert!(fs::read(daemon.path("volumes/front-disk0.raw")).unwrap() == noise(4096));
     is_the_disk(&fs::read(daemon.path("volumes/db-disk0.raw")).unwrap());
