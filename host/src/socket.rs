@@ -10,6 +10,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use crate::given::Given;
+
 /// Descriptors in one message: vhost-user sends at most 8 in SET_MEM_TABLE, QEMU's vfio-user 16.
 pub const FDS_MAX: usize = 16;
 
@@ -24,6 +26,12 @@ pub struct Peeked {
 /// A length of zero means that the peer has closed.
 pub fn peek(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Option<Peeked>> {
     receive(socket, into, libc::MSG_PEEK)
+}
+
+/// As [`peek`], where the peer is a stranger.
+pub fn peek_stranger(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Option<(usize, Vec<Given>)>> {
+    let peeked = peek(socket, into)?;
+    Ok(peeked.map(|peeked| (peeked.len, peeked.fds.into_iter().map(Given::new).collect())))
 }
 
 /// Takes what there is, with its descriptors.

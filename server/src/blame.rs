@@ -38,8 +38,7 @@ pub fn install_hook() {
             if let Ok(serving) = serving.try_borrow()
                 && let Some(certificate) = serving.as_ref()
             {
-                certificate.store_u32(0, certificate.load_u32(0).saturating_add(1));
-                certificate.store_u64(8, host::process::now_nanos());
+                charge(certificate);
             }
         });
         default(info);
@@ -47,6 +46,12 @@ pub fn install_hook() {
             std::process::abort();
         }
     }));
+}
+
+/// Notes that this device has brought the worker down, or held it up on purpose.
+pub fn charge(certificate: &Window) {
+    certificate.store_u32(0, certificate.load_u32(0).saturating_add(1));
+    certificate.store_u64(8, host::process::now_nanos());
 }
 
 /// How often a device has brought the worker down.

@@ -210,7 +210,7 @@ impl Estate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use host::event::Event;
+    use host::event::{Event, PeerEvent};
 
     #[test]
     fn names_are_short_and_differ() {
@@ -229,7 +229,7 @@ mod tests {
         let taken = unwrap_all(&envelope);
         assert_eq!(taken.len(), 2);
         for (taken, event) in taken.into_iter().zip([first, second]) {
-            Event::from_fd(taken).unwrap().signal();
+            assert!(PeerEvent::from_fd(taken).unwrap().signal());
             assert!(event.clear());
         }
     }
@@ -240,8 +240,8 @@ mod tests {
         let first = wrap(event.as_fd()).unwrap();
         let second = wrap(event.as_fd()).unwrap();
         for envelope in [&first, &first, &second] {
-            let taken = Event::from_fd(unwrap(envelope).unwrap()).unwrap();
-            taken.signal();
+            let taken = PeerEvent::from_fd(unwrap(envelope).unwrap()).unwrap();
+            assert!(taken.signal());
             assert!(event.clear(), "what came out is not what went in");
         }
         assert!(unwrap(&event.into_fd()).is_none());

@@ -9,7 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 use std::time::Duration;
 
-use host::event::Event;
+use host::event::{Event, PeerEvent};
 use host::{memfd, socket};
 use standpipe_vfio_user::{Area, Device, Drain, Effect, Header, Session, State, Write};
 use vfio_user_peer::Client;
@@ -39,7 +39,7 @@ impl Server {
                 for vector in (0..32).filter(|vector| vectors & 1 << vector != 0) {
                     let generation = self.session.trigger(2, vector).unwrap();
                     let event = self.descriptors[&generation].try_clone().unwrap();
-                    Event::from_fd(event).unwrap().signal();
+                    assert!(PeerEvent::from_fd(event).unwrap().signal());
                 }
             }
             (0, ADDRESS) => {

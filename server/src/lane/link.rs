@@ -15,13 +15,16 @@
 //! it finds the note and finishes.
 
 use std::collections::HashMap;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use host::given::Given;
 use host::socket::{self, Outbox};
 use vhost_user::bits::{HEADER_LEN, PAYLOAD_MAX};
 use vhost_user::{Header, Reply, Request, Session, State, encode_reply};
 
+use crate::blame;
 use crate::ledger::{Ledger, ReplyNote};
 use crate::vault::{self, Vault};
 
@@ -47,7 +50,7 @@ pub fn is_generation_name(name: &str) -> bool {
 pub struct Message {
     pub header: Header,
     pub request: Request,
-    pub fds: Vec<OwnedFd>,
+    pub fds: Vec<Given>,
 }
 
 /// What is at the head of the socket.
@@ -74,7 +77,15 @@ pub struct Link {
     pub fds: HashMap<u32, OwnedFd>,
     outbox: Outbox,
     vault: Vault,
+    /// Descriptors that are of no kind that anybody has a use for, of this connection and of all.
+    refused: u32,
+    pub descriptors_refused: u64,
+    expelled: bool,
 }
+
+/// Descriptors of a wrong kind that one connection may bring: each may keep a thread of ours busy that
+/// closes it.
+pub const REFUSED_MAX: u32 = 1024;
 
 impl Link {
     /// Takes up what the last worker left of this slot, or begins anew.
@@ -150,6 +161,9 @@ impl Link {
             fds,
             outbox,
             vault: vault.clone(),
+            refused: 0,
+            descriptors_refused: 0,
+            expelled: false,
         };
         link.save();
         Ok(link)
@@ -167,6 +181,7 @@ impl Link {
     pub fn connect(&mut self, stream: UnixStream) -> std::io::Result<()> {
         socket::set_nonblocking(stream.as_fd())?;
         self.ledger.set_reply(ReplyNote::default());
+        (self.refused, self.expelled) = (0, false);
         self.vault.keep(&vault::name(&self.name, CONNECTION), stream.as_fd());
         self.stream = Some(stream);
         Ok(())
@@ -188,14 +203,14 @@ impl Link {
         let mut bytes = [0; HEADER_LEN + PAYLOAD_MAX];
         // The head alone first: the descriptors belong to it, and a longer look might take those of
         // the next message for this one's.
-        let (head, fds) = match socket::peek(stream.as_fd(), &mut bytes[..HEADER_LEN]) {
+        let (head, fds) = match socket::peek_stranger(stream.as_fd(), &mut bytes[..HEADER_LEN]) {
             Ok(None) => return Head::Nothing,
-            Ok(Some(peeked)) if peeked.len == 0 => return Head::Gone("the front end disconnected"),
-            Ok(Some(peeked)) if peeked.len < HEADER_LEN => return self.part(),
-            Ok(Some(peeked)) => {
+            Ok(Some((0, _))) => return Head::Gone("the front end disconnected"),
+            Ok(Some((len, _))) if len < HEADER_LEN => return self.part(),
+            Ok(Some((_, fds))) => {
                 let mut head = [0; HEADER_LEN];
                 head.copy_from_slice(&bytes[..HEADER_LEN]);
-                (head, peeked.fds)
+                (head, fds)
             }
             Err(_) => return Head::Gone("the socket failed"),
         };
@@ -204,8 +219,8 @@ impl Link {
             Err(_) => return Head::Gone("the front end does not speak vhost-user"),
         };
         let len = header.message_len();
-        match socket::peek(stream.as_fd(), &mut bytes[..len]) {
-            Ok(Some(peeked)) if peeked.len == len => {}
+        match socket::peek_stranger(stream.as_fd(), &mut bytes[..len]) {
+            Ok(Some((there, _))) if there == len => {}
             Ok(_) => return self.part(),
             Err(_) => return Head::Gone("the socket failed"),
         }
@@ -226,10 +241,34 @@ impl Link {
     }
 
     /// Step 3: the descriptors of a message, under the generations that the session gave them.
-    pub fn keep_fds(&mut self, generations: &[u32], fds: Vec<OwnedFd>) {
+    /// Those of a wrong kind are as if they had not come.
+    pub fn keep_fds(&mut self, generations: &[u32], fds: Vec<Given>) {
         for (generation, fd) in generations.iter().zip(fds) {
+            let Some(fd) = fd.known() else {
+                self.refused += 1;
+                self.descriptors_refused += 1;
+                continue;
+            };
             self.vault.keep_given(&vault::name(&self.name, &generation_name(*generation)), fd.as_fd());
             self.fds.insert(*generation, fd);
+        }
+    }
+
+    /// Whether the connection has brought too many descriptors that nobody has a use for.
+    pub fn is_flooded(&self) -> bool {
+        self.refused > REFUSED_MAX
+    }
+
+    /// Ends the connection of a front end that held up its lane, which counts as a death: who does it again
+    /// and again is put in quarantine. What it sent before is still followed.
+    pub fn expel(&mut self, why: &str) {
+        if std::mem::replace(&mut self.expelled, true) {
+            return;
+        }
+        blame::charge(&self.ledger.death_certificate());
+        tracing::warn!(slot = self.name, why, "the front end is thrown out");
+        if let Some(stream) = &self.stream {
+            let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
@@ -285,8 +324,8 @@ impl Link {
         }
         if note.message_len > 0 {
             // The front end waits for the reply, so whatever lies in the socket is what it answers.
-            match socket::peek(stream.as_fd(), &mut [0; 1]) {
-                Ok(Some(peeked)) if peeked.len > 0 => {
+            match socket::peek_stranger(stream.as_fd(), &mut [0; 1]) {
+                Ok(Some((there, _))) if there > 0 => {
                     if socket::consume(stream.as_fd(), note.message_len as usize).is_err() {
                         return false;
                     }

@@ -504,7 +504,7 @@ impl Lane {
             if let Some(queue) = &mut served.queue
                 && queue.publish(memory)
             {
-                served.signal();
+                slot.signal(ring);
             }
             self.after_publish(index);
         }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use control::Problem;
 use control::step::SlotSpec;
 use guest_memory::{Log, Memory, Region, Window};
-use host::event::Event;
-use host::map::Mapping;
+use host::event::PeerEvent;
+use host::given::Given;
+use host::map::{Account, Mapping, Refused};
 use host::wait::{Interest, Wait};
 use vhost_user::{Device as Described, Drain, Effect, Fault, InflightDescription};
 use virtqueue::{Order, Queue, Setup};
@@ -28,8 +29,8 @@ const INFLIGHT_STRIDE: usize = Queue::inflight_bytes(virtqueue::SIZE_MAX, true).
 #[derive(Default)]
 pub struct RingSlot {
     pub queue: Option<Queue>,
-    kick: Option<(u32, Event)>,
-    call: Option<(u32, Event)>,
+    kick: Option<(u32, PeerEvent)>,
+    call: Option<(u32, PeerEvent)>,
     /// Requests that were taken and have not ended.
     pub in_flight: u32,
     /// Counts the ring's starts, so that a request which outlives a start finds no other ring.
@@ -47,11 +48,11 @@ pub struct RingSlot {
 }
 
 impl RingSlot {
-    /// Tells the guest that used elements are there.
-    pub fn signal(&self) {
-        if let Some((_, call)) = &self.call {
-            call.signal();
-        }
+    /// Tells the guest that used elements are there. `false`: whoever gave the descriptor for it has
+    /// made us wait.
+    #[must_use]
+    pub fn signal(&self) -> bool {
+        self.call.as_ref().is_none_or(|(_, call)| call.signal())
     }
 
     /// A ring that drains is served as long as it has requests that a dead worker had begun.
@@ -78,6 +79,7 @@ pub struct Slot {
     resuming: bool,
     listener: UnixListener,
     mappings: HashMap<u32, Arc<Mapping>>,
+    account: Arc<Account>,
     own_inflight: Arc<Mapping>,
     own_inflight_fd: OwnedFd,
     /// What the front end is waiting for at the moment.
@@ -108,6 +110,10 @@ pub struct After {
     /// The front end left.
     pub gone: bool,
 }
+
+/// Why a front end is thrown out.
+pub const HELD_UP: &str = "a descriptor that it gave for interrupts made us wait";
+pub const FLOODED: &str = "it brings descriptors that are neither memory, nor eventfds, nor unix sockets";
 
 /// Messages that one front end may send before others have their turn.
 const MESSAGES_MAX: usize = 16;
@@ -161,6 +167,7 @@ impl Slot {
             resuming: false,
             listener,
             mappings: HashMap::new(),
+            account: Arc::default(),
             own_inflight: Arc::new(own_inflight),
             own_inflight_fd: own,
             waiting: None,
@@ -202,7 +209,7 @@ impl Slot {
         for ring in 0..self.rings.len() as u32 {
             self.sync_ring(ring, true, wait);
             // An interrupt may have been lost with the worker; one too many does no harm.
-            self.rings[ring as usize].signal();
+            self.signal(ring);
         }
         self.interest = Interest::READ;
         if let Some(stream) = &self.link.stream {
@@ -210,8 +217,25 @@ impl Slot {
         }
     }
 
+    /// Tells the guest of used elements; a front end that holds us up by that is thrown out.
+    pub fn signal(&mut self, ring: u32) {
+        if !self.rings[ring as usize].signal() {
+            self.link.expel(HELD_UP);
+        }
+    }
+
     /// A front end wants to connect.
     pub fn accept(&mut self, wait: &Wait) {
+        if !self.link.is_connected()
+            && !self.quarantined
+            && blame::is_quarantined(&self.certificate, host::process::now_nanos())
+        {
+            self.quarantined = true;
+            tracing::error!(
+                slot = self.link.name,
+                "this slot's front end held the server up; it is left alone"
+            );
+        }
         if self.link.is_connected() || self.quarantined || self.outstanding > 0 {
             // One at a time: the next one waits in the listener's queue until this one has left and
             // the last of its requests has ended, lest an old write overtake a new one.
@@ -271,6 +295,9 @@ impl Slot {
                         return after;
                     }
                     self.follow(message, wait, &mut after);
+                    if self.link.is_flooded() {
+                        self.link.expel(FLOODED);
+                    }
                     if after.gone {
                         return after;
                     }
@@ -474,7 +501,7 @@ impl Slot {
         let name = format!("standpipe-{}-inflight", self.link.name);
         match host::memfd::create(&name, description.mmap_size) {
             Ok(fd) => {
-                self.link.keep_fds(&[generation], vec![fd]);
+                self.link.keep_fds(&[generation], vec![Given::new(fd)]);
                 Some(generation)
             }
             Err(error) => {
@@ -490,15 +517,18 @@ impl Slot {
     fn rebuild_memory(&mut self) -> Result<Vec<u32>, guest_memory::MapError> {
         let state = &self.link.session.state;
         let mut unmapped = Vec::new();
+        let mut refused = None;
         let mut mappings = HashMap::new();
         let mut regions = Vec::new();
         for region in &state.regions {
-            let Some(mapping) =
-                self.mapping(region.fd, region.description.mmap_offset, region.description.size)
-            else {
-                tracing::debug!(slot = self.link.name, "a memory region cannot be mapped");
-                unmapped.push(region.fd);
-                continue;
+            let mapping = self.mapping(region.fd, region.description.mmap_offset, region.description.size);
+            let mapping = match mapping {
+                Ok(mapping) => mapping,
+                Err(why) => {
+                    refused = Some(why);
+                    unmapped.push(region.fd);
+                    continue;
+                }
             };
             regions.push(Region {
                 guest: region.description.guest,
@@ -510,12 +540,18 @@ impl Slot {
             mappings.insert(region.fd, mapping);
         }
         let log = state.log.filter(|_| self.link.session.is_logging()).and_then(|log| {
-            let mapping = self.mapping(log.fd, log.offset, log.size)?;
+            let mapping = self.mapping(log.fd, log.offset, log.size).ok()?;
             let len = mapping.len();
             mappings.insert(log.fd, Arc::clone(&mapping));
             Log::new(mapping, 0, len)
         });
         self.mappings = mappings;
+        if let Some(why) = refused
+            && self.regions_unmapped == 0
+        {
+            // Once: its front end may do this again and again.
+            tracing::warn!(slot = self.link.name, %why, "memory of the guest cannot be mapped");
+        }
         self.regions_unmapped += unmapped.len() as u64;
         match Memory::new(regions, log) {
             Ok(memory) => {
@@ -529,16 +565,13 @@ impl Slot {
         }
     }
 
-    fn mapping(&self, generation: u32, offset: u64, len: u64) -> Option<Arc<Mapping>> {
+    fn mapping(&self, generation: u32, offset: u64, len: u64) -> Result<Arc<Mapping>, Refused> {
         if let Some(mapping) = self.mappings.get(&generation) {
-            return Some(Arc::clone(mapping));
+            return Ok(Arc::clone(mapping));
         }
-        let fd = self.link.fds.get(&generation)?;
-        // A file that is shorter than it is said to be would be a trap to step into later.
-        if host::memfd::size(fd).ok()? < offset.checked_add(len)? {
-            return None;
-        }
-        Mapping::of_file(fd.as_fd(), offset, usize::try_from(len).ok()?).ok().map(Arc::new)
+        // One that did not even become ours was of another kind.
+        let fd = self.link.fds.get(&generation).ok_or(Refused::NotMemory)?;
+        Mapping::of_given(fd.as_fd(), offset, len, &self.account).map(Arc::new)
     }
 
     /// The table of requests in flight of one ring: the front end's if it gave or asked for one, so
@@ -552,7 +585,7 @@ impl Slot {
             let stride = Queue::inflight_bytes(inflight.description.queue_size, packed);
             let mapping =
                 self.mapping(inflight.fd, inflight.description.mmap_offset, inflight.description.mmap_size);
-            if let Some(mapping) = mapping {
+            if let Ok(mapping) = mapping {
                 return Window::new(mapping, ring as usize * stride, bytes).map(|window| (window, true));
             }
         }
@@ -576,7 +609,7 @@ impl Slot {
                 let _ = wait.delete(kick.as_fd());
             }
             if let Some(kick) = self.link.fds.get(&state.kick).and_then(|fd| fd.try_clone().ok())
-                && let Ok(kick) = Event::from_fd(kick)
+                && let Ok(kick) = PeerEvent::from_fd(kick)
             {
                 // Edge by edge: a kick that came while we polled costs nothing to ignore.
                 let token = Token::Kick { slot: self.index, ring: index };
@@ -611,9 +644,9 @@ impl Slot {
             return;
         }
         let event = self.link.fds.get(&generation).and_then(|fd| fd.try_clone().ok());
-        ring.call = event.and_then(|fd| Event::from_fd(fd).ok()).map(|event| (generation, event));
+        ring.call = event.and_then(|fd| PeerEvent::from_fd(fd).ok()).map(|event| (generation, event));
         // Used elements may have been published while nobody could be told.
-        ring.signal();
+        self.signal(index);
     }
 
     fn set_up(&self, index: u32, base: u32, resume: bool) -> Option<Queue> {
@@ -747,6 +780,7 @@ impl Slot {
             ("rings_broken".to_owned(), self.ring_faults.iter().sum()),
             ("rings_refused".to_owned(), self.rings_refused),
             ("regions_unmapped".to_owned(), self.regions_unmapped),
+            ("descriptors_refused".to_owned(), self.link.descriptors_refused),
         ])
     }
 

@@ -14,6 +14,7 @@ mod erasing;
 mod flexible;
 mod full_store;
 mod handshake;
+mod held_up;
 mod hostile;
 mod iscsi;
 mod kept;

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 
-use host::event::Event;
+use host::event::PeerEvent;
 use host::wait::{Interest, Wait};
 use pci::{Interrupts, IrqMode};
 use vfio_user::numbers::{IRQ_INTX, IRQ_MSI, IRQ_MSIX};
 
+use super::super::slot::HELD_UP;
 use super::super::token::Token;
 use super::link::Link;
 
@@ -19,9 +20,9 @@ pub struct Irqs {
     /// Vectors that are due.
     vectors: u32,
     /// By generation.
-    events: HashMap<u32, Event>,
+    events: HashMap<u32, PeerEvent>,
     /// The hypervisor's end of an interrupt, which unmasks INTx.
-    unmask: Option<(u32, Event)>,
+    unmask: Option<(u32, PeerEvent)>,
 }
 
 impl Irqs {
@@ -34,7 +35,7 @@ impl Irqs {
     pub fn sync(&mut self, link: &Link, slot: u32, wait: &Wait) {
         let of = |generation: u32| {
             let fd = link.fds.get(&generation)?.try_clone().ok()?;
-            Event::from_fd(fd).ok()
+            PeerEvent::from_fd(fd).ok()
         };
         let state = &link.session.state;
         let triggers = state.irqs.iter().flat_map(|irq| irq.triggers).filter(|generation| *generation != 0);
@@ -69,8 +70,10 @@ impl Irqs {
             IrqMode::Off => return 0,
             IrqMode::Intx => {
                 let told = link.session.intx(self.level).and_then(|generation| self.events.get(&generation));
-                if let Some(event) = told {
-                    event.signal();
+                if let Some(event) = told
+                    && !event.signal()
+                {
+                    link.expel(HELD_UP);
                 }
                 return u64::from(told.is_some());
             }
@@ -85,7 +88,7 @@ impl Irqs {
     }
 
     /// Signals these vectors. Returns how many.
-    pub fn trigger(&self, link: &Link, index: u32, mut vectors: u32) -> u64 {
+    pub fn trigger(&self, link: &mut Link, index: u32, mut vectors: u32) -> u64 {
         let mut told = 0;
         while vectors != 0 {
             let vector = vectors.trailing_zeros();
@@ -93,7 +96,9 @@ impl Irqs {
             let event =
                 link.session.trigger(index, vector).and_then(|generation| self.events.get(&generation));
             if let Some(event) = event {
-                event.signal();
+                if !event.signal() {
+                    link.expel(HELD_UP);
+                }
                 told += 1;
             }
         }

@@ -15,16 +15,19 @@
 //! again. From there on it finds the new states, and sends and takes what is left.
 
 use std::collections::HashMap;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use guest_memory::Window;
+use host::given::Given;
 use host::socket;
 use pci::Pages;
 use vfio_user::{Session, State, brings_descriptor};
 
-use super::super::link::{CONNECTION, LEDGER, LISTENER, generation_name, is_generation_name};
+use super::super::link::{CONNECTION, LEDGER, LISTENER, REFUSED_MAX, generation_name, is_generation_name};
 use super::ledger::{Commit, Ledger};
+use crate::blame;
 use crate::vault::{self, Vault};
 
 /// The name under which a slot's page of doorbells is kept.
@@ -64,6 +67,10 @@ pub struct Link {
     vault: Vault,
     /// As they are in the ledger.
     pub replies: Vec<u8>,
+    /// Descriptors that are of no kind that anybody has a use for, of this connection and of all.
+    refused: u32,
+    pub descriptors_refused: u64,
+    expelled: bool,
 }
 
 impl Link {
@@ -153,6 +160,9 @@ impl Link {
             doorbells,
             vault: vault.clone(),
             replies,
+            refused: 0,
+            descriptors_refused: 0,
+            expelled: false,
         })
     }
 
@@ -164,6 +174,7 @@ impl Link {
     pub fn connect(&mut self, stream: UnixStream) -> std::io::Result<()> {
         socket::set_nonblocking(stream.as_fd())?;
         self.begin_anew();
+        (self.refused, self.expelled) = (0, false);
         self.vault.keep(&vault::name(&self.name, CONNECTION), stream.as_fd());
         self.stream = Some(stream);
         Ok(())
@@ -204,11 +215,35 @@ impl Link {
         self.ledger.set_commit(commit);
     }
 
-    /// Descriptors of a message, under the generations that the session gave them.
-    pub fn keep_fds(&mut self, generations: &[u32], fds: Vec<OwnedFd>) {
+    /// Descriptors of a message, under the generations that the session gave them. Those of a wrong kind
+    /// are as if they had not come.
+    pub fn keep_fds(&mut self, generations: &[u32], fds: Vec<Given>) {
         for (generation, fd) in generations.iter().zip(fds) {
+            let Some(fd) = fd.known() else {
+                self.refused += 1;
+                self.descriptors_refused += 1;
+                continue;
+            };
             self.vault.keep_given(&vault::name(&self.name, &generation_name(*generation)), fd.as_fd());
             self.fds.insert(*generation, fd);
+        }
+    }
+
+    /// Whether the connection has brought too many descriptors that nobody has a use for.
+    pub fn is_flooded(&self) -> bool {
+        self.refused > REFUSED_MAX
+    }
+
+    /// Ends the connection of a client that held up its lane, which counts as a death: who does it again
+    /// and again is put in quarantine. What it sent before is still followed.
+    pub fn expel(&mut self, why: &str) {
+        if std::mem::replace(&mut self.expelled, true) {
+            return;
+        }
+        blame::charge(&self.ledger.certificate());
+        tracing::warn!(slot = self.name, why, "the client is thrown out");
+        if let Some(stream) = &self.stream {
+            let _ = stream.shutdown(Shutdown::Both);
         }
     }
 

@@ -4,25 +4,34 @@
 //! each map comes with a descriptor of its own of the same file. So each file is mapped once, and its
 //! mapping outlives the maps for a while.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
 use guest_memory::{Log, Memory, REGIONS_MAX, Region};
-use host::map::Mapping;
+use host::given::{self, Kind};
+use host::map::{Account, Mapping, Refused};
 use vfio_user::MapState;
 use vfio_user::numbers::{MAP_READ, MAP_WRITE};
 
 /// Files that stay mapped without a map that names them.
 const IDLE_MAX: usize = 4;
 
-struct File {
-    mapping: Arc<Mapping>,
-    len: u64,
+type Identity = (u64, u64);
+
+/// What a descriptor is. It does not change: a map that becomes another brings another descriptor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    File(Identity),
+    Ours,
+    Refused,
 }
 
 pub struct GuestMemory {
-    files: HashMap<(u64, u64), File>,
+    files: HashMap<Identity, Arc<Mapping>>,
+    /// By generation, so that a map that stays costs no system call when others change.
+    known: HashMap<u32, Known>,
+    account: Arc<Account>,
     /// All that the client lets us reach.
     mapped: Arc<Memory>,
     /// What a device sees that may not reach any.
@@ -31,17 +40,32 @@ pub struct GuestMemory {
     retired: Vec<Weak<Memory>>,
     /// Where writes are noted, if they are.
     pub log: Option<Log>,
-    /// Maps that cannot be memory: no descriptor, no file of that size, not to be written to.
+    /// Maps that cannot be memory: no file of that size, none in memory, more than one may have.
     pub unmapped: u64,
+    /// Why the last of them.
+    pub refused: Option<Refused>,
+    /// The session's maps are others by now.
+    pub is_stale: bool,
     /// A file that the client maps because we gave it: its map is no memory of the guest's.
-    pub ours: Option<(u64, u64)>,
+    pub ours: Option<Identity>,
 }
 
 impl Default for GuestMemory {
     fn default() -> Self {
         let none = Memory::empty();
-        let (files, retired) = (HashMap::new(), Vec::new());
-        Self { files, mapped: Arc::clone(&none), none, retired, log: None, unmapped: 0, ours: None }
+        Self {
+            files: HashMap::new(),
+            known: HashMap::new(),
+            account: Arc::default(),
+            mapped: Arc::clone(&none),
+            none,
+            retired: Vec::new(),
+            log: None,
+            unmapped: 0,
+            refused: None,
+            is_stale: false,
+            ours: None,
+        }
     }
 }
 
@@ -59,28 +83,29 @@ impl GuestMemory {
             })
         };
         let mut regions = Vec::new();
-        let mut used = Vec::new();
+        let mut used = HashSet::new();
+        let mut kept = HashMap::new();
+        self.is_stale = false;
         for map in maps.iter().filter(|map| !gone(map)) {
             // ROMs come without a descriptor; so does what the client does not share.
-            let Some(fd) =
-                fds.get(&map.fd).filter(|_| map.flags & (MAP_READ | MAP_WRITE) == MAP_READ | MAP_WRITE)
-            else {
-                continue;
-            };
-            if self.ours.is_some() && host::memfd::identity(fd).ok() == self.ours {
+            if map.fd == 0 || map.flags & (MAP_READ | MAP_WRITE) != MAP_READ | MAP_WRITE {
                 continue;
             }
-            let Some((file, mapping)) = self.map_file(fd, map.offset.saturating_add(map.size)) else {
-                self.unmapped += 1;
-                continue;
+            let known = match self.known.get(&map.fd) {
+                Some(known) => *known,
+                None => self.look_at(map, fds.get(&map.fd)),
             };
-            used.push(file);
+            kept.insert(map.fd, known);
+            let Known::File(file) = known else { continue };
+            let Some(mapping) = self.files.get(&file).map(Arc::clone) else { continue };
+            used.insert(file);
             if regions.len() < REGIONS_MAX {
                 let (guest, len) = (map.address, map.size);
                 // Addresses are the guest's own; nobody knows the client's.
                 regions.push(Region { guest, len, user: guest, offset: map.offset, mapping });
             }
         }
+        self.known = kept;
         let mut idle = 0;
         self.files.retain(|file, _| {
             let named = used.contains(file);
@@ -100,17 +125,42 @@ impl GuestMemory {
         }
     }
 
-    fn map_file(&mut self, fd: &OwnedFd, end: u64) -> Option<((u64, u64), Arc<Mapping>)> {
-        let identity = host::memfd::identity(fd).ok()?;
-        let known = self.files.get(&identity).filter(|file| file.len >= end);
-        if let Some(file) = known {
-            return Some((identity, Arc::clone(&file.mapping)));
+    fn look_at(&mut self, map: &MapState, fd: Option<&OwnedFd>) -> Known {
+        // One that did not even become ours was of another kind.
+        let found = fd.ok_or(Refused::NotMemory).and_then(|fd| self.map_file(map, fd));
+        found.unwrap_or_else(|why| {
+            self.unmapped += 1;
+            self.refused = Some(why);
+            Known::Refused
+        })
+    }
+
+    fn map_file(&mut self, map: &MapState, fd: &OwnedFd) -> Result<Known, Refused> {
+        // Of another file not even what it is may be asked.
+        if given::kind(fd.as_fd()) != Kind::Memory {
+            return Err(Refused::NotMemory);
+        }
+        let identity = host::memfd::identity(fd).map_err(Refused::Failed)?;
+        if self.ours == Some(identity) {
+            return Ok(Known::Ours);
+        }
+        let end = map.offset.saturating_add(map.size);
+        if self.files.get(&identity).is_some_and(|mapping| mapping.len() as u64 >= end) {
+            return Ok(Known::File(identity));
         }
         // A file that is shorter than it is said to be would be a trap to step into later.
-        let len = host::memfd::size(fd).ok().filter(|len| *len >= end)?;
-        let mapping = Arc::new(Mapping::of_file(fd.as_fd(), 0, usize::try_from(len).ok()?).ok()?);
-        self.files.insert(identity, File { mapping: Arc::clone(&mapping), len });
-        Some((identity, mapping))
+        let len = host::memfd::size(fd).map_err(Refused::Failed)?;
+        if len < end {
+            return Err(Refused::Short);
+        }
+        let mapping = Mapping::of_given(fd.as_fd(), 0, len, &self.account)?;
+        self.files.insert(identity, Arc::new(mapping));
+        Ok(Known::File(identity))
+    }
+
+    /// Whether nobody but the slot holds the snapshot that there is now; `seen` is what its device has.
+    pub fn is_unused(&self, seen: &Arc<Memory>) -> bool {
+        Arc::strong_count(&self.mapped) == 1 + usize::from(Arc::ptr_eq(&self.mapped, seen))
     }
 
     /// Whether nobody holds a snapshot any more that was replaced.
@@ -127,6 +177,8 @@ impl GuestMemory {
     pub fn clear(&mut self) {
         self.mapped = Arc::clone(&self.none);
         self.files.clear();
+        self.known.clear();
+        self.is_stale = false;
         self.retired.clear();
         self.ours = None;
     }
@@ -187,14 +239,45 @@ mod tests {
         memory.rebuild(&maps, &fds, None);
         assert!(memory.seen(true).regions().is_empty());
         assert_eq!(memory.unmapped, 2);
+        assert!(matches!(memory.refused, Some(Refused::NotMemory)));
         // A device cannot be made to write to its own doorbells.
         let fds = HashMap::from([
-            (1, host::memfd::create("page", 0x1000).unwrap()),
-            (2, host::memfd::create("guest", 0x1000).unwrap()),
+            (3, host::memfd::create("page", 0x1000).unwrap()),
+            (4, host::memfd::create("guest", 0x1000).unwrap()),
         ]);
-        memory.ours = Some(host::memfd::identity(&fds[&1]).unwrap());
-        memory.rebuild(&[map(0, 0x1000, 0, 1), map(0x1000, 0x1000, 0, 2)], &fds, None);
+        memory.ours = Some(host::memfd::identity(&fds[&3]).unwrap());
+        memory.rebuild(&[map(0, 0x1000, 0, 3), map(0x1000, 0x1000, 0, 4)], &fds, None);
         assert_eq!(memory.seen(true).regions()[0].guest, 0x1000);
         assert_eq!((memory.seen(true).regions().len(), memory.unmapped), (1, 2));
+    }
+
+    #[test]
+    fn a_map_that_stays_is_not_looked_at_again() {
+        let fds = HashMap::from([(1, host::memfd::create("guest", 1 << 20).unwrap())]);
+        let mut memory = GuestMemory::default();
+        let maps = [map(0, 0x1000, 0, 1), map(0x1000, 0x1000, 0x1000, 1)];
+        memory.rebuild(&maps[..1], &fds, None);
+        // What is known of a descriptor is known without it.
+        memory.rebuild(&maps, &HashMap::new(), None);
+        assert_eq!((memory.seen(true).regions().len(), memory.unmapped), (2, 0));
+        // A descriptor that is no memory is counted once.
+        let fds = HashMap::from([(2, host::event::Event::new().unwrap().into_fd())]);
+        for _ in 0..3 {
+            memory.rebuild(&[map(0x2000, 0x1000, 0, 2)], &fds, None);
+        }
+        assert_eq!(memory.unmapped, 1);
+    }
+
+    #[test]
+    fn only_a_snapshot_that_others_hold_has_to_be_replaced_first() {
+        let fds = HashMap::from([(1, host::memfd::create("guest", 1 << 20).unwrap())]);
+        let mut memory = GuestMemory::default();
+        memory.rebuild(&[map(0, 0x1000, 0, 1)], &fds, None);
+        let (device, none) = (memory.seen(true), memory.seen(false));
+        assert!(memory.is_unused(&device) && !memory.is_unused(&none));
+        let request = Arc::clone(&device);
+        assert!(!memory.is_unused(&device));
+        drop((request, device));
+        assert!(memory.is_unused(&none));
     }
 }

@@ -257,8 +257,27 @@ impl Slot {
         }
     }
 
+    /// Clients that held the server up have a record by now.
+    fn judge(&mut self) {
+        let certificate = self.link.ledger.certificate();
+        if !blame::is_quarantined(&certificate, host::process::now_nanos()) {
+            return;
+        }
+        if !self.quarantined {
+            tracing::error!(
+                slot = self.link.name,
+                "this slot's clients held the server up; it does nothing any more"
+            );
+        }
+        self.quarantined = true;
+        self.abandoned = blame::deaths(&certificate) >= 2 * blame::DEATHS_MAX;
+    }
+
     /// A client wants to connect.
     pub fn accept(&mut self, wait: &Wait) {
+        if !self.link.is_connected() && !self.abandoned {
+            self.judge();
+        }
         if self.link.is_connected() || self.abandoned || self.outstanding > 0 {
             // One at a time: the next one waits in the listener's queue until this one has left and
             // the last of its requests has ended, lest an old write overtake a new one.
@@ -404,8 +423,20 @@ impl Slot {
     }
 
     pub fn rebuild_memory(&mut self, without: Option<(u64, u64)>) {
+        let none_before = self.guest.unmapped == 0;
         self.guest.rebuild(&self.link.session.state.maps, &self.link.fds, without);
+        if none_before && let Some(why) = self.guest.refused.take() {
+            // Once: its client may do this again and again.
+            tracing::warn!(slot = self.link.name, %why, "memory of the guest cannot be mapped");
+        }
         self.set_memory();
+    }
+
+    /// The map is as the session says, if it was not yet.
+    pub fn refresh_memory(&mut self) {
+        if self.guest.is_stale {
+            self.rebuild_memory(None);
+        }
     }
 
     /// The model sees memory if it may reach it.
@@ -500,6 +531,7 @@ impl Slot {
             ("looks_unasked", self.counters.unasked),
             ("looks_unasked_found", self.counters.found),
             ("regions_unmapped", self.guest.unmapped),
+            ("descriptors_refused", self.link.descriptors_refused),
             ("overdue", self.counters.overdue),
         ];
         let own = own.map(|(name, value)| (name.to_owned(), value));

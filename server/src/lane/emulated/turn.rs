@@ -1,18 +1,20 @@
 //! A look at the socket of an emulated slot: what its messages do.
 
 use std::ops::Range;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
+use host::given::Given;
 use host::wait::{Interest, Wait};
 use host::{poll, socket};
 use request::Instant;
 use vfio_user::numbers::{
-    DEVICE_FEATURE, DEVICE_GET_REGION_INFO, DMA_UNMAP, HEADER_LEN, MESSAGE_MAX, REGION_CONFIG, REGION_READ,
-    REGION_ROM, REPLY_MAX,
+    DEVICE_FEATURE, DEVICE_GET_REGION_INFO, DMA_MAP, DMA_UNMAP, HEADER_LEN, MESSAGE_MAX, REGION_CONFIG,
+    REGION_READ, REGION_ROM, REPLY_MAX,
 };
 use vfio_user::{Drain, Effect, Header, Write};
 
+use super::super::slot::FLOODED;
 use super::ledger::REPLIES_MAX;
 use super::slot::Slot;
 
@@ -100,18 +102,17 @@ impl Slot {
         }
     }
 
-    fn peek(&self, buffer: &mut Vec<u8>, len: usize) -> std::io::Result<Option<(usize, Vec<OwnedFd>)>> {
+    fn peek(&self, buffer: &mut Vec<u8>, len: usize) -> std::io::Result<Option<(usize, Vec<Given>)>> {
         let Some(stream) = &self.link.stream else { return Ok(None) };
         buffer.resize(MESSAGE_MAX, 0);
-        let peeked = socket::peek(stream.as_fd(), &mut buffer[..len])?;
-        Ok(peeked.map(|peeked| (peeked.len, peeked.fds)))
+        socket::peek_stranger(stream.as_fd(), &mut buffer[..len])
     }
 
     /// The messages at the head of the stream, as far as they are there and may be followed.
     fn follow_all(
         &mut self,
         bytes: &[u8],
-        fds: Vec<OwnedFd>,
+        fds: Vec<Given>,
         wait: &Wait,
         now: Instant,
         after: &mut After,
@@ -172,8 +173,11 @@ impl Slot {
     fn may_follow(&mut self, header: &Header, payload: &[u8], now: Instant) -> bool {
         let settled = match self.link.session.drain(header, payload) {
             Drain::Memory { address, size } => {
-                // New requests do not see it from now on; those under way hold what they use.
-                self.rebuild_memory(Some((address, size)));
+                // New requests do not see it from now on; those under way hold what they use. Nothing is
+                // begun within a look, so that without any under way the map may change later.
+                if !self.guest.is_unused(&self.memory) {
+                    self.rebuild_memory(Some((address, size)));
+                }
                 self.guest.is_settled()
             }
             // A device whose state goes elsewhere leaves no order half-way.
@@ -209,18 +213,24 @@ impl Slot {
         &mut self,
         header: &Header,
         payload: &[u8],
-        fds: Vec<OwnedFd>,
+        fds: Vec<Given>,
         batch: &mut Batch,
         wait: &Wait,
         now: Instant,
         after: &mut After,
     ) {
         self.counters.messages += 1;
+        if header.command != DMA_MAP && header.command != DMA_UNMAP {
+            self.refresh_memory();
+        }
         let mut replies = std::mem::take(&mut self.link.replies);
         let start = replies.len();
         let described = std::mem::take(&mut self.described);
         let outcome = self.link.session.follow(&described, header, payload, fds.len(), &mut replies);
         self.link.keep_fds(&outcome.kept, fds);
+        if self.link.is_flooded() {
+            self.link.expel(FLOODED);
+        }
         if let Some(fault) = outcome.fault {
             self.counters.faults[fault as usize] += 1;
             tracing::debug!(
@@ -232,7 +242,7 @@ impl Slot {
         }
         if outcome.fault.is_some() && header.command == DMA_UNMAP {
             // It was taken out of sight before it was judged.
-            self.rebuild_memory(None);
+            self.guest.is_stale = true;
         }
         batch.session |= outcome.changed;
         batch.dropped.extend(outcome.dropped);
@@ -245,11 +255,12 @@ impl Slot {
                     after.reset |= self.write(now, write);
                 }
             }
-            Effect::Memory => self.rebuild_memory(None),
+            // Its neighbours may change the map as well.
+            Effect::Memory => self.guest.is_stale = true,
             Effect::Irqs { index, trigger } => {
                 self.irqs.sync(&self.link, self.index, wait);
                 self.sync_irq_mode();
-                self.counters.interrupts += self.irqs.trigger(&self.link, index, trigger);
+                self.counters.interrupts += self.irqs.trigger(&mut self.link, index, trigger);
             }
             Effect::Reset => {
                 self.power_on();
@@ -327,6 +338,7 @@ impl Slot {
     /// What was followed holds from here on.
     fn conclude(&mut self, batch: Batch, wait: &Wait, after: After) -> After {
         self.counters.looks += 1;
+        self.refresh_memory();
         let state = self.changed_state();
         self.link.commit(batch.handled, batch.session, state.as_deref());
         self.link.release(&batch.dropped);
