@@ -6,6 +6,7 @@
 //! lives, but nobody looks at its rings. A worker that is killed from outside blames nobody.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 
 use guest_memory::Window;
 
@@ -14,8 +15,14 @@ pub const DEATHS_MAX: u32 = 3;
 /// A device that has behaved for this long starts anew.
 pub const FORGIVEN_NANOS: u64 = 60_000_000_000;
 
+/// No slot has this number.
+const NOBODY: u32 = u32::MAX;
+
 thread_local! {
     static SERVING: RefCell<Option<Window>> = const { RefCell::new(None) };
+    /// Of the slots of this lane, by number.
+    static CERTIFICATES: RefCell<HashMap<u32, Window>> = RefCell::default();
+    static NUMBER: Cell<u32> = const { Cell::new(NOBODY) };
     static IS_LANE: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -24,9 +31,27 @@ pub fn this_is_a_lane() {
     IS_LANE.set(true);
 }
 
-/// The lane turns to this slot.
+/// The lane turns to somebody who is no slot of it, or to nobody.
 pub fn serving(certificate: Option<&Window>) {
+    NUMBER.set(NOBODY);
     SERVING.with_borrow_mut(|serving| serving.clone_from(&certificate.cloned()));
+}
+
+/// The lane has a slot of this number from now on.
+pub fn enroll(number: u32, certificate: Window) {
+    CERTIFICATES.with_borrow_mut(|all| all.insert(number, certificate));
+}
+
+/// It has no slot of this number any more, and serves nobody.
+pub fn strike_off(number: u32) {
+    serving(None);
+    CERTIFICATES.with_borrow_mut(|all| all.remove(&number));
+}
+
+/// The lane turns to a slot of its own: with each frame that goes from one to another, so it costs next
+/// to nothing. Gives what takes it back to where it was.
+pub fn turn_to(number: u32) -> u32 {
+    NUMBER.replace(number)
 }
 
 /// Makes a panic in a lane the end of the process, with the name of who was served in its ledger. In
@@ -34,18 +59,26 @@ pub fn serving(certificate: Option<&Window>) {
 pub fn install_hook() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        let _ = SERVING.try_with(|serving| {
-            if let Ok(serving) = serving.try_borrow()
-                && let Some(certificate) = serving.as_ref()
-            {
-                charge(certificate);
-            }
-        });
+        charge_served();
         default(info);
         if IS_LANE.try_with(Cell::get).unwrap_or(false) {
             std::process::abort();
         }
     }));
+}
+
+/// Whoever this thread serves has ended the worker.
+fn charge_served() {
+    let number = NUMBER.try_with(Cell::get).unwrap_or(NOBODY);
+    let of_slot = |all: &RefCell<HashMap<u32, Window>>| all.try_borrow().ok()?.get(&number).cloned();
+    let of_other = |serving: &RefCell<Option<Window>>| serving.try_borrow().ok()?.clone();
+    let served = match number {
+        NOBODY => SERVING.try_with(of_other),
+        _ => CERTIFICATES.try_with(of_slot),
+    };
+    if let Ok(Some(certificate)) = served {
+        charge(&certificate);
+    }
 }
 
 /// Notes that this device has brought the worker down, or held it up on purpose.
@@ -88,5 +121,30 @@ mod tests {
         certificate.store_u32(0, 2);
         assert!(!is_quarantined(&certificate, 1_001 + FORGIVEN_NANOS));
         assert_eq!(deaths(&certificate), 0);
+    }
+    #[test]
+    fn whoever_is_served_at_the_moment_is_charged() {
+        let ledgers = ["sender", "receiver", "session"].map(|name| Ledger::create(name).unwrap().0);
+        let [sender, receiver, session] = ledgers.each_ref().map(Ledger::death_certificate);
+        enroll(0, sender.clone());
+        enroll(1 << 31, receiver.clone());
+        let all = || [&sender, &receiver, &session].map(deaths);
+        charge_served();
+        turn_to(0);
+        let before = turn_to(1 << 31);
+        charge_served();
+        assert_eq!(all(), [0, 1, 0]);
+        turn_to(before);
+        charge_served();
+        assert_eq!(all(), [1, 1, 0]);
+        serving(Some(&session));
+        let before = turn_to(0);
+        turn_to(before);
+        charge_served();
+        assert_eq!(all(), [1, 1, 1]);
+        turn_to(0);
+        strike_off(0);
+        charge_served();
+        assert_eq!(all(), [1, 1, 1]);
     }
 }

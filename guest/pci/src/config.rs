@@ -347,11 +347,6 @@ impl Config {
         self.has_command(COMMAND_IO)
     }
 
-    /// The option ROM answers.
-    pub fn rom_enabled(&self) -> bool {
-        self.memory_enabled() && self.bytes[ROM] & 1 != 0
-    }
-
     pub fn intx_disabled(&self) -> bool {
         self.get16(COMMAND) & COMMAND_INTX_DISABLE != 0
     }

@@ -6,7 +6,6 @@ use crate::device::Device;
 use crate::fault::Fault;
 use crate::numbers::*;
 use crate::session::{Effect, Outcome, Session, at_least};
-use crate::state::IrqState;
 use crate::wire::{Header, Reader, put_reply};
 
 const DATA: u32 = IRQ_SET_DATA_NONE | IRQ_SET_DATA_BOOL | IRQ_SET_DATA_EVENTFD;
@@ -171,18 +170,23 @@ impl Session {
     /// The INTx pin is at this level: gives the descriptor to signal, if there is one to be. Once
     /// signalled INTx is masked until the client (or [`Session::intx_unmasked`]) unmasks it.
     pub fn intx(&mut self, level: bool) -> Option<u32> {
-        let masked = self.automasked || self.state.irqs[IRQ_INTX as usize].masked & 1 != 0;
+        let masked = self.automasked || self.is_intx_masked();
         let fd = self.trigger(IRQ_INTX, 0).filter(|_| level && !masked)?;
         self.automasked = true;
         Some(fd)
     }
 
+    /// Whether the client has masked INTx, so that [`Session::intx_unmasked`] changes the state.
+    pub fn is_intx_masked(&self) -> bool {
+        self.state.irqs[IRQ_INTX as usize].masked & 1 != 0
+    }
+
     /// The descriptor that unmasks INTx was signalled: call [`Session::intx`] again. Gives whether the
-    /// state changed.
+    /// state changed, which is then to be saved.
     pub fn intx_unmasked(&mut self) -> bool {
-        let IrqState { masked, .. } = self.state.irqs[IRQ_INTX as usize];
+        let masked = self.is_intx_masked();
         self.unmask(IRQ_INTX, 1);
-        masked & 1 != 0
+        masked
     }
 
     pub(crate) fn reset_interrupts(&mut self) {

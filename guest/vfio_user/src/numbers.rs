@@ -50,14 +50,12 @@ pub const IRQ_INTX: u32 = 0;
 pub const IRQ_MSI: u32 = 1;
 pub const IRQ_MSIX: u32 = 2;
 pub const IRQ_ERR: u32 = 3;
-pub const IRQ_REQ: u32 = 4;
 
 /// Vectors of one kind of interrupt: no model here has more, and masks fit into a word.
 pub const VECTORS_MAX: u32 = 32;
 
 pub const MAP_READ: u32 = 1 << 0;
 pub const MAP_WRITE: u32 = 1 << 1;
-pub const UNMAP_GET_DIRTY_BITMAP: u32 = 1 << 0;
 pub const UNMAP_ALL: u32 = 1 << 1;
 
 pub const DEVICE_FLAG_RESET: u32 = 1 << 0;

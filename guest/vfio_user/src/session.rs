@@ -116,12 +116,6 @@ pub enum Effect<'a> {
         page_size: u64,
         into: Range<usize>,
     },
-    /// The client's answer to a command of ours: `Err` has its errno.
-    Answer {
-        id: u16,
-        command: u16,
-        data: Result<&'a [u8], u32>,
-    },
 }
 
 /// The answer to a message; its reply, if one is due, was appended to the caller's buffer.
@@ -240,7 +234,8 @@ impl Session {
     ) -> Outcome<'a> {
         let start = reply.len();
         let done = if header.is_reply() {
-            Ok(self.answer(header, payload))
+            // Nothing is ever asked of a client.
+            Err(Fault::UnexpectedReply)
         } else if header.is_oversize() {
             Err(Fault::Oversize)
         } else if payload.len() != header.message_len() - HEADER_LEN {
@@ -263,17 +258,6 @@ impl Session {
             reply.truncate(start);
         }
         outcome
-    }
-
-    fn answer<'a>(&mut self, header: &Header, payload: &'a [u8]) -> Outcome<'a> {
-        let data = if header.is_oversize() {
-            Err(E2BIG)
-        } else if header.flags & FLAG_ERROR != 0 {
-            Err(if header.error == 0 { EIO } else { header.error })
-        } else {
-            Ok(payload)
-        };
-        Outcome::of(Effect::Answer { id: header.id, command: header.command, data })
     }
 
     fn command<'a>(
@@ -365,6 +349,16 @@ impl Session {
             write_multiple: proposed.write_multiple.unwrap_or(false),
         });
         Ok(Outcome::changing(Effect::Nothing))
+    }
+}
+
+/// Whether a message writes to this region, should it be followed.
+pub fn writes_to(header: &Header, payload: &[u8], region: u32) -> bool {
+    let names = |entry: &[u8]| entry.get(8..12) == Some(&region.to_le_bytes()[..]);
+    match header.command {
+        REGION_WRITE => names(payload),
+        REGION_WRITE_MULTI => payload.get(8..).unwrap_or(&[]).chunks(WRITE_LEN).any(names),
+        _ => false,
     }
 }
 

@@ -44,7 +44,8 @@ pub struct MapState {
 pub struct IrqState {
     /// To be signalled, by vector.
     pub triggers: [u32; VECTORS_MAX as usize],
-    /// To be signalled by us when we mask the interrupt.
+    /// By which a client would mask the interrupt. It is held for the client and not watched: nobody is
+    /// known to use one.
     pub mask_event: u32,
     /// To be watched: somebody unmasks the interrupt (INTx, the hypervisor's end of interrupt).
     pub unmask_event: u32,

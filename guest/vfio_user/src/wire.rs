@@ -64,7 +64,7 @@ impl Header {
         out
     }
 
-    /// An answer to something that we asked.
+    /// An answer, as if something had been asked.
     pub fn is_reply(&self) -> bool {
         self.flags & FLAG_TYPE_MASK == TYPE_REPLY
     }
@@ -105,37 +105,6 @@ pub(crate) fn put_reply(out: &mut Vec<u8>, to: &Header, payload_len: usize) {
 /// Appends the answer that a message failed: a head, and nothing else.
 pub(crate) fn put_error(out: &mut Vec<u8>, to: &Header, errno: u32) {
     out.extend(to.reply(0, Some(errno)).encode());
-}
-
-/// A command of ours to the client: it reads its memory for us. The answer comes as
-/// [`crate::Effect::Answer`] with this id.
-pub fn encode_dma_read(id: u16, address: u64, count: u64) -> Vec<u8> {
-    command(id, DMA_READ, address, count, &[])
-}
-
-/// The address and the bytes in the answer to [`encode_dma_read`]. QEMU 11.1.3 answers as the
-/// specification has it; its source had 32 bits for the length once, and the data right behind them.
-/// That is refused here rather than taken for something else, unless the first four bytes are zero.
-pub fn decode_dma_read(payload: &[u8]) -> Option<(u64, &[u8])> {
-    let (head, data) = payload.split_at_checked(16)?;
-    let mut from = Reader(head);
-    let (address, count) = (from.u64(), from.u64());
-    (u64::try_from(data.len()) == Ok(count)).then_some((address, data))
-}
-
-/// A command of ours to the client: it writes to its memory for us.
-pub fn encode_dma_write(id: u16, address: u64, data: &[u8]) -> Vec<u8> {
-    command(id, DMA_WRITE, address, data.len() as u64, data)
-}
-
-fn command(id: u16, command: u16, address: u64, count: u64, data: &[u8]) -> Vec<u8> {
-    let size = (HEADER_LEN + 16 + data.len()) as u32;
-    let mut out = Vec::with_capacity(size as usize);
-    out.extend(Header { id, command, size, flags: TYPE_COMMAND, error: 0 }.encode());
-    out.extend(address.to_le_bytes());
-    out.extend(count.to_le_bytes());
-    out.extend(data);
-    out
 }
 
 /// Reads fields one after the other; what is not there is zero, so lengths are checked before.

@@ -27,6 +27,7 @@ mod net;
 pub mod objects;
 mod requests;
 mod rest;
+mod ring;
 pub mod scratch;
 mod scsi;
 mod slot;
@@ -200,8 +201,6 @@ pub struct Lane {
     clock_millis: u64,
     /// What the last worker left of this lane's uplinks and nobody took up yet.
     estate: HashMap<String, OwnedFd>,
-    /// Whose ledger a panic would be written into.
-    serving: u32,
     quiet: bool,
     counters: Counters,
 }
@@ -250,7 +249,6 @@ impl Lane {
             now: Instant::from_nanos(host::process::now_nanos()),
             clock_millis: clock_millis(),
             estate: HashMap::new(),
-            serving: u32::MAX,
             quiet: false,
             counters: Counters::default(),
         })
@@ -456,16 +454,11 @@ impl Lane {
 
     /// A slot came or went: nobody is blamed until somebody is served again.
     fn blame_nobody(&mut self) {
-        self.serving = u32::MAX;
         blame::serving(None);
     }
 
     fn blame(&mut self, index: u32) {
-        if self.serving != index {
-            self.serving = index;
-            let slot = self.slots.get(index as usize).and_then(|slot| slot.as_ref());
-            blame::serving(slot.map(|slot| &slot.certificate));
-        }
+        blame::turn_to(index);
     }
 
     /// Notes that a ring has used elements to publish.

@@ -13,8 +13,10 @@ use virtio_net::{Body, Frame, Outgoing, Refused};
 use virtqueue::{Chain, Pop};
 
 use super::device::Device;
+use super::emulated::blamed_as;
 use super::slot::Slot;
 use super::{BURST_MAX, Lane};
+use crate::blame;
 
 /// Addresses that one network learns, and that one port of it may teach.
 pub const ENTRIES_MAX: u32 = 16_384;
@@ -305,9 +307,20 @@ impl Lane {
     fn deliver(&mut self, index: u32, to: PortId, passing: &Passing<'_>, rewrite: Rewrite) {
         let Some(network) = self.networks.get(index) else { return };
         let target = network.targets.get(to.index()).copied().unwrap_or(Target::Nobody);
+        // What goes wrong in the receiver's device is not the sender's doing.
         let result = match target {
-            Target::Slot(slot) => self.deliver_to_slot(slot, passing, rewrite),
-            Target::Emulated(slot) => self.deliver_to_emulated(slot, passing, rewrite),
+            Target::Slot(slot) => {
+                let sender = blame::turn_to(slot);
+                let result = self.deliver_to_slot(slot, passing, rewrite);
+                blame::turn_to(sender);
+                result
+            }
+            Target::Emulated(slot) => {
+                let sender = blame::turn_to(blamed_as(slot));
+                let result = self.deliver_to_emulated(slot, passing, rewrite);
+                blame::turn_to(sender);
+                result
+            }
             Target::Uplink(uplink) => self.deliver_to_uplink(uplink, passing, rewrite),
             Target::Nobody => Err(Reason::Disabled),
         };
@@ -377,6 +390,7 @@ impl Lane {
     pub(super) fn on_uplink(&mut self, index: u32, queue: u32) {
         let Some(Some(uplink)) = self.networks.uplinks.get_mut(index as usize) else { return };
         let (network, port) = (uplink.network, uplink.port);
+        blame::serving(None);
         // The queue is ours for the burst: a frame's receivers are found through the same table.
         let Some(mut tap) = uplink.taps.get_mut(queue as usize).and_then(Option::take) else { return };
         let received = tap.receive(BURST_MAX, &mut |facts, frame| {

@@ -257,7 +257,7 @@ impl Lane {
     fn take_slot(&mut self, id: &SlotId) -> Option<(Box<Slot>, Vec<u32>)> {
         let index = self.find_slot(id)?;
         let slot = self.slots[index as usize].take()?;
-        self.blame_nobody();
+        blame::strike_off(index);
         self.forget_port(Target::Slot(index));
         self.active.retain(|(slot, _)| *slot != index);
         self.staged.retain(|(slot, _)| *slot != index);

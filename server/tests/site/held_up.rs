@@ -30,14 +30,14 @@ fn fill(event: BorrowedFd<'_>) {
 }
 
 /// A message that brings descriptors.
-fn send(client: &mut Client, command: u16, flags: u32, payload: &[u8], fds: &[BorrowedFd<'_>]) {
+pub fn send(client: &mut Client, command: u16, flags: u32, payload: &[u8], fds: &[BorrowedFd<'_>]) {
     client.put(command, flags, payload);
     let bytes = std::mem::take(&mut client.out);
     host::socket::send(client.stream.as_fd(), &bytes, fds).unwrap();
 }
 
 /// About the one vector of INTx.
-fn irqs(flags: u32) -> Vec<u8> {
+pub fn irqs(flags: u32) -> Vec<u8> {
     [20, flags, 0, 0, 1].map(u32::to_le_bytes).concat()
 }
 

@@ -23,3 +23,4 @@ mod quarantine;
 mod siege;
 mod targets;
 mod truncated;
+mod unmasked;

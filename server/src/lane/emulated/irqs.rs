@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use host::event::PeerEvent;
+use host::poll;
 use host::wait::{Interest, Wait};
 use pci::{Interrupts, IrqMode};
 use vfio_user::numbers::{IRQ_INTX, IRQ_MSI, IRQ_MSIX};
@@ -19,6 +21,8 @@ pub struct Irqs {
     pub level: bool,
     /// Vectors that are due.
     vectors: u32,
+    /// Some wait in the session now, which is to be saved.
+    pub unsaved: bool,
     /// By generation.
     events: HashMap<u32, PeerEvent>,
     /// The hypervisor's end of an interrupt, which unmasks INTx.
@@ -59,6 +63,12 @@ impl Irqs {
     }
 
     /// Whether INTx was unmasked by its descriptor.
+    pub fn is_unmasked(&self) -> bool {
+        let event = self.unmask.as_ref().map(|(_, event)| event.as_fd());
+        event.is_some_and(|event| poll::readable(&[event], Duration::ZERO).is_ok_and(|ready| ready == 1))
+    }
+
+    /// The same, and forgets it.
     pub fn take_unmasked(&self) -> bool {
         self.unmask.as_ref().is_some_and(|(_, event)| event.clear())
     }
@@ -83,7 +93,11 @@ impl Irqs {
         if due == 0 {
             return 0;
         }
+        let waited = link.session.state.irqs[index as usize].pending;
         let vectors = link.session.signal(index, due);
+        if link.session.state.irqs[index as usize].pending != waited {
+            self.unsaved = true;
+        }
         self.trigger(link, index, vectors)
     }
 

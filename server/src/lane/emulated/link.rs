@@ -215,6 +215,13 @@ impl Link {
         self.ledger.set_commit(commit);
     }
 
+    /// The session changed between two looks at the socket.
+    pub fn save_session(&mut self) {
+        let mut commit = self.ledger.commit();
+        self.ledger.prepare(&mut commit, Some(&self.session.state.encode()), None);
+        self.ledger.set_commit(commit);
+    }
+
     /// Descriptors of a message, under the generations that the session gave them. Those of a wrong kind
     /// are as if they had not come.
     pub fn keep_fds(&mut self, generations: &[u32], fds: Vec<Given>) {

@@ -27,7 +27,7 @@ use pvscsi::Command;
 use request::Instant;
 
 use self::model::Model;
-pub use self::slot::Slot;
+pub use self::slot::{Slot, blamed_as};
 use self::watch::Watch;
 use super::{Lane, SPIN_NANOS};
 use crate::blame;
@@ -98,14 +98,8 @@ impl Emulated {
 }
 
 impl Lane {
-    pub(super) fn blame_emulated(&mut self, index: u32) {
-        // Numbers beside those of slots with rings.
-        let number = index | 1 << 31;
-        if self.serving != number {
-            self.serving = number;
-            let certificate = self.emulated.get(index).map(|slot| slot.link.ledger.certificate());
-            blame::serving(certificate.as_ref());
-        }
+    pub(super) fn blame_emulated(&self, index: u32) {
+        blame::turn_to(blamed_as(index));
     }
 
     pub(super) fn accept_emulated(&mut self, index: u32) {
@@ -132,6 +126,7 @@ impl Lane {
             slot.lingers |= now.nanos().wrapping_sub(slot.rested_at) < LINGER_NANOS;
         }
         let deadline = slot.deadline();
+        let sees_another = std::mem::take(&mut slot.sees_another);
         self.emulated.buffer = buffer;
         self.emulated.expect(deadline);
         if after.reset {
@@ -139,6 +134,10 @@ impl Lane {
         }
         if after.gone {
             self.give_up_begun_emulated(index);
+        }
+        if sees_another {
+            // What the model had no place for may have one now.
+            self.emulated.stage(index);
         }
         if after.followed {
             self.activate_emulated(index);
@@ -149,12 +148,22 @@ impl Lane {
     /// The hypervisor says that the guest has ended an interrupt.
     pub(super) fn on_unmask(&mut self, index: u32) {
         self.blame_emulated(index);
-        if let Some(slot) = self.emulated.get(index)
-            && slot.irqs.take_unmasked()
-        {
+        let Some(slot) = self.emulated.get(index) else { return };
+        if slot.link.session.is_intx_masked() {
+            if !slot.irqs.is_unmasked() {
+                return;
+            }
+            // In the ledger before it is taken: a successor would not hear of it again.
             slot.link.session.intx_unmasked();
-            slot.signal();
+            slot.link.save_session();
+            slot.irqs.take_unmasked();
+        } else {
+            if !slot.irqs.take_unmasked() {
+                return;
+            }
+            slot.link.session.intx_unmasked();
         }
+        slot.signal();
     }
 
     /// From now on the slot is looked at every turn.

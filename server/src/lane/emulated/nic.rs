@@ -10,6 +10,8 @@ use switch::Reason;
 use super::super::net::{LINK_MBPS, Passing, reason_of};
 use super::super::{BURST_MAX, Lane};
 use super::model::Model;
+use super::slot::blamed_as;
+use crate::blame;
 
 impl Lane {
     /// Frames that the driver posted, a burst of each queue at most.
@@ -60,8 +62,10 @@ impl Lane {
         let now = self.now;
         let Some(slot) = self.emulated.get(index).filter(|slot| !slot.quarantined) else { return };
         let Model::Nic(model) = &mut slot.model else { return };
+        let before = blame::turn_to(blamed_as(index));
         // A switch has no cable that could be out.
         model.nic.set_link(now, true, mbps);
+        blame::turn_to(before);
         let deadline = slot.deadline();
         self.emulated.expect(deadline);
     }

@@ -18,7 +18,7 @@ use super::super::objects::{Unmade, Unused, Use, free_place, no_port};
 use super::super::requests::Origin;
 use super::super::unit::Left;
 use super::model::{Model, ScsiModel};
-use super::slot::Slot;
+use super::slot::{Slot, blamed_as};
 use crate::blame;
 use crate::engine::Report;
 
@@ -124,7 +124,7 @@ impl Lane {
     /// Takes a slot out of the lane; its volumes stay open.
     fn take_emulated(&mut self, index: u32) -> Option<(Box<Slot>, Vec<u32>)> {
         let mut slot = self.emulated.slots.get_mut(index as usize)?.take()?;
-        self.blame_nobody();
+        blame::strike_off(blamed_as(index));
         self.forget_port(Target::Emulated(index));
         self.emulated.active.retain(|there| *there != index);
         self.emulated.staged.retain(|there| *there != index);

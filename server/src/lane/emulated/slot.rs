@@ -26,6 +26,11 @@ use crate::vault::Vault;
 /// The form of what [`Slot::state`] gives.
 const STATE_VERSION: u32 = 1;
 
+/// The number by which [`blame`] knows a slot: beside those of slots with rings.
+pub const fn blamed_as(index: u32) -> u32 {
+    index | 1 << 31
+}
+
 /// A slot as its lane has it.
 pub struct Slot {
     pub index: u32,
@@ -36,6 +41,8 @@ pub struct Slot {
     pub guest: GuestMemory,
     /// What the model sees of it.
     pub memory: Arc<Memory>,
+    /// That is another since somebody asked last.
+    pub sees_another: bool,
     pub irqs: Irqs,
     pub described: Described,
     pub rom: Vec<u8>,
@@ -121,7 +128,8 @@ impl Slot {
         let certificate = link.ledger.certificate();
         let deaths = blame::deaths(&certificate);
         let quarantined = blame::is_quarantined(&certificate, host::process::now_nanos());
-        blame::serving(Some(&certificate));
+        blame::enroll(blamed_as(index), certificate);
+        blame::turn_to(blamed_as(index));
         let model = make(link.ledger.hot());
         let layout = &super::model::shown(model.function().layout(), &spec.device);
         if !rom.is_empty()
@@ -141,6 +149,7 @@ impl Slot {
             model,
             guest: GuestMemory::default(),
             memory: Memory::empty(),
+            sees_another: false,
             irqs: Irqs::default(),
             quarantined,
             abandoned: quarantined && deaths >= 2 * blame::DEATHS_MAX,
@@ -446,6 +455,7 @@ impl Slot {
             return;
         }
         self.memory = seen;
+        self.sees_another = true;
         if !self.quarantined {
             self.model.function_mut().memory_changed(&self.memory);
         }
@@ -478,8 +488,12 @@ impl Slot {
         if !self.quarantined && !self.is_stopped() {
             self.signal_now();
         }
+        if std::mem::take(&mut self.irqs.unsaved) {
+            self.link.save_session();
+        }
     }
 
+    /// In the middle of a message, with which the session is saved.
     pub(super) fn signal_now(&mut self) {
         self.irqs.collect(self.model.function_mut().interrupts());
         self.counters.interrupts += self.irqs.signal(&mut self.link);

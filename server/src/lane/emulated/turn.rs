@@ -7,12 +7,13 @@ use std::time::Duration;
 use host::given::Given;
 use host::wait::{Interest, Wait};
 use host::{poll, socket};
+use pci::PowerState;
 use request::Instant;
 use vfio_user::numbers::{
     DEVICE_FEATURE, DEVICE_GET_REGION_INFO, DMA_MAP, DMA_UNMAP, HEADER_LEN, MESSAGE_MAX, REGION_CONFIG,
-    REGION_READ, REGION_ROM, REPLY_MAX,
+    REGION_READ, REGION_ROM, REGION_WRITE_MULTI, REPLY_MAX,
 };
-use vfio_user::{Drain, Effect, Header, Write};
+use vfio_user::{Drain, Effect, Header, Write, writes_to};
 
 use super::super::slot::FLOODED;
 use super::ledger::REPLIES_MAX;
@@ -185,6 +186,7 @@ impl Slot {
                 self.outstanding == 0 && !self.model.is_settling()
             }
             Drain::All => self.outstanding == 0,
+            Drain::Nothing if may_wake(self.config.power_state(), header, payload) => self.outstanding == 0,
             Drain::Nothing => header.command != REGION_READ || !self.model.is_settling(),
         };
         if settled {
@@ -247,7 +249,7 @@ impl Slot {
         batch.session |= outcome.changed;
         batch.dropped.extend(outcome.dropped);
         match outcome.effect {
-            Effect::Nothing | Effect::RegionDescriptor { .. } | Effect::Answer { .. } => {}
+            Effect::Nothing | Effect::RegionDescriptor { .. } => {}
             Effect::Read { region, offset, into } => self.read(now, region, offset, into, &mut replies),
             Effect::Write(write) => after.reset |= self.write(now, write),
             Effect::Writes(writes) => {
@@ -304,7 +306,7 @@ impl Slot {
             REGION_ROM => pci::read_rom(&self.rom, offset, into),
             // Nothing drives the bus.
             _ if self.quarantined => into.fill(0xff),
-            // Of the six BARs: the session knows of no other region.
+            // One of the six BARs: nothing can be read of the only other region (VGA), which is empty.
             bar => self.model.function_mut().read(now, bar as u8, offset, into),
         }
     }
@@ -340,7 +342,8 @@ impl Slot {
         self.counters.looks += 1;
         self.refresh_memory();
         let state = self.changed_state();
-        self.link.commit(batch.handled, batch.session, state.as_deref());
+        let session = batch.session | std::mem::take(&mut self.irqs.unsaved);
+        self.link.commit(batch.handled, session, state.as_deref());
         self.link.release(&batch.dropped);
         let settled = self.link.settle();
         self.signal();
@@ -359,6 +362,13 @@ impl Slot {
     }
 }
 
+/// Whether a message may take the function from D3 to D0, which resets it: PCI Bus Power Management 1.2,
+/// 5.4.1. Several writes of one message may lead to D3 and back.
+fn may_wake(power: PowerState, header: &Header, payload: &[u8]) -> bool {
+    (power == PowerState::D3 || header.command == REGION_WRITE_MULTI)
+        && writes_to(header, payload, REGION_CONFIG)
+}
+
 /// Where the last message begins that begins in these bytes.
 fn last_head(bytes: &[u8]) -> usize {
     let (mut at, mut last) = (0, 0);
@@ -375,6 +385,29 @@ fn last_head(bytes: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vfio_user::numbers::REGION_WRITE;
+
+    /// Requests that a function began before would write into its guest's memory after the reset.
+    #[test]
+    fn whoever_wakes_a_function_waits_for_its_requests() {
+        let header = |command| Header { id: 1, command, size: 0, flags: 0, error: 0 };
+        let one = |region: u32| {
+            [&0x44u64.to_le_bytes()[..], &region.to_le_bytes(), &4u32.to_le_bytes(), &[0; 4]].concat()
+        };
+        let two = |regions: [u32; 2]| {
+            let entry = |region| [&one(region)[..], &[0; 4]].concat();
+            [&2u64.to_le_bytes()[..], &entry(regions[0]), &entry(regions[1])].concat()
+        };
+        let (write, multi) = (header(REGION_WRITE), header(REGION_WRITE_MULTI));
+        assert!(may_wake(PowerState::D3, &write, &one(REGION_CONFIG)));
+        assert!(!may_wake(PowerState::D3, &write, &one(0)));
+        assert!(!may_wake(PowerState::D0, &write, &one(REGION_CONFIG)));
+        assert!(!may_wake(PowerState::D3, &header(REGION_READ), &one(REGION_CONFIG)));
+        assert!(may_wake(PowerState::D0, &multi, &two([0, REGION_CONFIG])));
+        assert!(!may_wake(PowerState::D0, &multi, &two([0, 1])));
+        assert!(!may_wake(PowerState::D3, &write, &[0; 11]));
+        assert!(!may_wake(PowerState::D0, &multi, &[0; 7]));
+    }
 
     #[test]
     fn descriptors_are_of_the_last_message_that_begins() {

@@ -129,9 +129,7 @@ impl Lane {
         let certificate = session.certificate.clone();
         let input = session.receive(now);
         let stalled = std::mem::take(&mut session.stalled);
-        // Whatever happens now is this connection's doing. No slot's number stands for that, so the
-        // next slot that is served is told of anew.
-        self.serving = u32::MAX;
+        // Whatever happens now is this connection's doing.
         blame::serving(certificate.as_ref());
         for task in stalled {
             self.begin_task(index, task);
