@@ -58,7 +58,7 @@ fn serve(args: &Serve, api_path: &Path) -> Result<(), Problem> {
             .map_err(|error| Problem::failed(format!("cannot keep the memory out of core dumps: {error}")))?;
     }
     let mut estate = Estate::inherit();
-    let vault = Vault::from_environment()?;
+    let vault = Vault::from_environment(&estate)?;
     std::fs::create_dir_all(&args.state_dir).map_err(|error| {
         Problem::failed(format!("cannot make the state directory: {error}"))
             .at(args.state_dir.display().to_string())

@@ -3,12 +3,12 @@
 //! A descriptor is kept from the moment in which its datagram lies in the keeper's socket, which is
 //! when `keep` returns; a worker that dies afterwards leaves it to its successor.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use control::Problem;
 use host::socket;
@@ -29,19 +29,60 @@ impl Drop for Seat {
     }
 }
 
+/// Bytes of all names, of the 128 KiB that Linux takes (see [`key`]). What front ends give beyond their
+/// share ([`SHARE`]) is refused from the first bound on, and all that they give from the second. What
+/// is left is for the descriptors of our own.
+const NAMES_SHARED: usize = 80 << 10;
+const NAMES_MAX: usize = 116 << 10;
+/// Descriptors that the front end of a slot may give whatever others do.
+pub const SHARE: usize = 24;
+
+/// The names under which the keeper has something.
+#[derive(Debug, Default)]
+struct Names {
+    kept: HashSet<String>,
+    bytes: usize,
+}
+
+impl Names {
+    fn add(&mut self, name: &str) {
+        if self.kept.insert(name.to_owned()) {
+            self.bytes += name.len() + 1;
+        }
+    }
+
+    fn remove(&mut self, name: &str) {
+        if self.kept.remove(name) {
+            self.bytes -= name.len() + 1;
+        }
+    }
+
+    /// Adds one that a front end gave, which has so many already; `false`: there is no room.
+    fn add_given(&mut self, name: &str, others: usize) -> bool {
+        let max = if others < SHARE { NAMES_MAX } else { NAMES_SHARED };
+        let fits = self.bytes + name.len() < max;
+        if fits {
+            self.add(name);
+        }
+        fits
+    }
+}
+
 /// The worker's side of the keeper. Shared by all lanes; each call is one datagram.
 #[derive(Clone, Debug, Default)]
 pub struct Vault {
     /// `None`: nobody keeps anything, and a crash is the end of every connection.
     keeper: Option<Arc<UnixDatagram>>,
     seats: Arc<AtomicUsize>,
+    names: Arc<Mutex<Names>>,
 }
 
 impl Vault {
     /// Finds the keeper as sd_notify(3) says: by NOTIFY_SOCKET.
-    pub fn from_environment() -> Result<Self, Problem> {
+    /// `estate` is what it has by now.
+    pub fn from_environment(estate: &Estate) -> Result<Self, Problem> {
         let Some(address) = std::env::var_os("NOTIFY_SOCKET") else {
-            return Ok(Self { keeper: None, seats: Arc::default() });
+            return Ok(Self::default());
         };
         let address = address.to_string_lossy().into_owned();
         let failed = |error: std::io::Error| {
@@ -59,11 +100,19 @@ impl Vault {
             }
             None => socket.connect(&address).map_err(failed)?,
         }
-        Ok(Self { keeper: Some(Arc::new(socket)), seats: Arc::default() })
+        let vault = Self { keeper: Some(Arc::new(socket)), ..Self::default() };
+        for name in estate.by_name.keys() {
+            vault.names().add(name);
+        }
+        Ok(vault)
     }
 
     pub fn is_kept(&self) -> bool {
         self.keeper.is_some()
+    }
+
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Room for one more connection; `None`: there is none.
@@ -87,22 +136,30 @@ impl Vault {
 
     /// Has a descriptor kept under a name that nothing else has.
     pub fn keep(&self, name: &str, fd: BorrowedFd<'_>) {
+        self.names().add(name);
         // FDPOLL=0: systemd would throw a socket away as soon as its peer hangs up.
         self.tell(&format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0"), &[fd]);
     }
 
-    /// Has a descriptor kept that a front end gave us.
-    pub fn keep_given(&self, name: &str, fd: BorrowedFd<'_>) {
+    /// Has a descriptor kept that a front end gave us, which has given so many `others`. `false`: no
+    /// worker could be started with one more, and it is to be as if it had not come.
+    #[must_use]
+    pub fn keep_given(&self, name: &str, fd: BorrowedFd<'_>, others: usize) -> bool {
         if self.keeper.is_none() {
-            return;
+            return true;
+        }
+        if !self.names().add_given(name, others) {
+            return false;
         }
         match wrap(fd) {
             Ok(envelope) => self.keep(name, envelope.as_fd()),
             Err(error) => tracing::error!(%error, name, "a descriptor cannot be kept; a crash would lose it"),
         }
+        true
     }
 
     pub fn forget(&self, name: &str) {
+        self.names().remove(name);
         self.tell(&format!("FDSTOREREMOVE=1\nFDNAME={name}"), &[]);
     }
 
@@ -220,6 +277,28 @@ mod tests {
             (0..512).map(|vm| key(&format!("customer-{vm}.disk{}", vm % 3))).collect();
         assert_eq!(keys.len(), 512);
         assert!(keys.iter().all(|key| key.len() == 6));
+    }
+
+    #[test]
+    fn who_has_his_share_leaves_room_for_others() {
+        let mut names = Names::default();
+        // Slots whose clients map all that they may, each map with a descriptor.
+        let all = (0..512).flat_map(|slot| (0..96).map(move |at| (slot, at)));
+        let given = |(slot, at): (usize, usize)| name(&format!("vm{slot}.nic0"), &base36(at as u64, 1));
+        let taken = all.filter(|of| names.add_given(&given(*of), of.1)).count();
+        assert!(taken > 512 * 14, "{taken}");
+        assert!(names.bytes <= NAMES_MAX && names.bytes > NAMES_SHARED, "{}", names.bytes);
+        // Some thousand of our own come on top, in what Linux takes.
+        const { assert!(NAMES_MAX + 512 * 20 < 128 << 10) };
+        let one = given((0, 0));
+        let before = names.bytes;
+        names.add(&one);
+        assert_eq!(names.bytes, before, "it is there already");
+        names.remove(&one);
+        names.remove(&one);
+        assert_eq!(names.bytes, before - one.len() - 1);
+        assert!(!names.add_given(&one, SHARE));
+        assert!(names.add_given(&one, SHARE - 1));
     }
 
     #[test]

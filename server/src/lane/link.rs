@@ -81,6 +81,7 @@ pub struct Link {
     refused: u32,
     pub descriptors_refused: u64,
     expelled: bool,
+    crowded: bool,
 }
 
 /// Descriptors of a wrong kind that one connection may bring: each may keep a thread of ours busy that
@@ -164,6 +165,7 @@ impl Link {
             refused: 0,
             descriptors_refused: 0,
             expelled: false,
+            crowded: false,
         };
         link.save();
         Ok(link)
@@ -181,7 +183,7 @@ impl Link {
     pub fn connect(&mut self, stream: UnixStream) -> std::io::Result<()> {
         socket::set_nonblocking(stream.as_fd())?;
         self.ledger.set_reply(ReplyNote::default());
-        (self.refused, self.expelled) = (0, false);
+        (self.refused, self.expelled, self.crowded) = (0, false, false);
         self.vault.keep(&vault::name(&self.name, CONNECTION), stream.as_fd());
         self.stream = Some(stream);
         Ok(())
@@ -249,8 +251,24 @@ impl Link {
                 self.descriptors_refused += 1;
                 continue;
             };
-            self.vault.keep_given(&vault::name(&self.name, &generation_name(*generation)), fd.as_fd());
+            let name = vault::name(&self.name, &generation_name(*generation));
+            if !self.vault.keep_given(&name, fd.as_fd(), self.fds.len()) {
+                self.descriptors_refused += 1;
+                self.warn_of_room();
+                continue;
+            }
             self.fds.insert(*generation, fd);
+        }
+    }
+
+    fn warn_of_room(&mut self) {
+        // Once for each connection.
+        if !std::mem::replace(&mut self.crowded, true) {
+            tracing::warn!(
+                slot = self.name,
+                share = vault::SHARE,
+                "the keeper has no room for more descriptors of this slot; give its VM fewer regions of memory, or others fewer devices"
+            );
         }
     }
 
