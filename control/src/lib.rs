@@ -19,6 +19,7 @@
 //! - [`client`]: [`Client`], blocking calls to it.
 //! - [`cli`]: the command line. The binary is [`cli::run`] with a
 //!   [`cli::Daemon`] for `serve` and `keep`.
+//! - [`import`]: machines of other hypervisors, from a package to slots and volumes.
 //! - [`transfer`]: raw images in and out of volumes, holes as holes.
 //! - [`Problem`]: what is wrong, where, and how to mend it.
 #![forbid(unsafe_code)]
@@ -29,7 +30,7 @@ pub mod client;
 mod controller;
 mod engine;
 pub mod identity;
-mod import;
+pub mod import;
 mod plan;
 pub mod problem;
 pub mod secret;

@@ -2,6 +2,10 @@
 
 use appliance::vmdk::{CAPACITY_MAX_BYTES, Cursor, Disk, Piece};
 use appliance::{Fault, Source, archive, manifest, ovf, unpack};
+use control::import::draft::{Origin, Place, Wishes, draft};
+use control::import::package::Package;
+use control::site::{Model, Network, Site, is_vm_name};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A hostile disk of 64 TiB may have holes of a sector each: so many pieces are enough to have been
@@ -48,11 +52,11 @@ pub fn vmdk(input: &[u8]) {
     }
 }
 
-/// A description, an archive, a manifest or a compressed file, as the first byte says.
+/// A description, an archive, a manifest, a compressed file or all of a package, as the first byte says.
 pub fn package(input: &[u8]) {
     let Some((choice, bytes)) = input.split_first() else { return };
     let text = || String::from_utf8_lossy(bytes).into_owned();
-    match choice % 4 {
+    match choice % 5 {
         0 => {
             let Ok(envelope) = ovf::parse(&text(), None) else { return };
             for controller in envelope.machines.iter().flat_map(|machine| &machine.controllers) {
@@ -62,6 +66,7 @@ pub fn package(input: &[u8]) {
                     }
                 }
             }
+            drafted(&envelope, choice / 5);
         }
         1 => {
             let bytes = bytes.to_vec();
@@ -71,14 +76,87 @@ pub fn package(input: &[u8]) {
             }
         }
         2 => drop(manifest::parse(&text())),
-        _ => {
+        3 => {
             const BYTES_MAX: u64 = 100_000;
             let mut out = Vec::new();
             let unpacked = unpack(&bytes.to_vec(), BYTES_MAX, &mut out);
             assert!(out.len() as u64 <= BYTES_MAX);
             assert!(unpacked.is_err() || unpacked == Ok(out.len() as u64));
         }
+        _ => drop(opened(bytes, choice / 5)),
     }
+}
+
+/// What is between the files of a package: no text has it.
+const BETWEEN: u8 = 0xff;
+
+/// An archive with a description, a manifest, and then files, each behind its name.
+fn packed(bytes: &[u8]) -> Vec<u8> {
+    let mut parts = bytes.split(|byte| *byte == BETWEEN);
+    let mut files = vec![("v.ovf".into(), parts.next()), ("v.mf".into(), parts.next())];
+    while let Some(name) = parts.next() {
+        files.push((String::from_utf8_lossy(&name[..name.len().min(30)]), parts.next()));
+    }
+    let mut whole = Vec::new();
+    for (name, bytes) in files.iter().filter_map(|(name, bytes)| Some((name, (*bytes)?))) {
+        whole.extend(header(name, b'0', bytes.len()));
+        whole.extend(bytes);
+        whole.resize(whole.len().next_multiple_of(512), 0);
+    }
+    whole.resize(whole.len() + 1024, 0);
+    whole
+}
+
+/// The names of an archive's files that were given out.
+fn opened(bytes: &[u8], choice: u8) -> Option<Vec<String>> {
+    let bytes = packed(bytes);
+    let whole: Source = Arc::new(bytes.clone());
+    let package = Package::archive(Path::new("a.ova"), whole).ok()?;
+    let _ = package.has_certificate();
+    let manifest = package.manifest().ok().flatten().unwrap_or_default();
+    let envelope = package.description().ok().and_then(|text| ovf::parse(&text, None).ok())?;
+    for file in envelope.files.values() {
+        if let Ok(source) = package.open_file(file) {
+            assert!(file.size.is_none_or(|size| size == source.length()));
+            assert!(source.length() <= bytes.len() as u64, "a file is longer than its package");
+        }
+    }
+    manifest.keys().for_each(|name| drop(package.find(name)));
+    drafted(&envelope, choice);
+    let names = package.served();
+    assert!(names.iter().all(|name| !name.split('/').any(|part| part == "..")), "a name leads out");
+    Some(names.into_iter().collect())
+}
+
+/// What becomes of the machines is something that can be written to a site. Returns how many there are.
+fn drafted(envelope: &ovf::Envelope, choice: u8) -> usize {
+    let mut site = Site::default();
+    site.network.insert("lan".into(), Network::default());
+    let asked = choice % 2 != 0;
+    let wishes = Wishes {
+        names: Vec::new(),
+        networks: vec![(None, "lan".into())],
+        macs: Vec::new(),
+        disks: asked.then_some(if choice % 4 == 1 { Model::VirtioBlk } else { Model::Pvscsi }),
+        nics: asked.then_some(Model::Vmxnet3),
+        user: None,
+        place: Place::Directory(PathBuf::from("/nowhere")),
+    };
+    let Ok(draft) = draft(envelope, &wishes, &site, "stem") else { return 0 };
+    for machine in &draft.machines {
+        assert!(is_vm_name(&machine.name), "{}", machine.name);
+        for volume in &machine.volumes {
+            assert_eq!(volume.path, Path::new("/nowhere").join(format!("{}.raw", volume.name)));
+            if let Origin::Disk(id) = &volume.from {
+                assert!(envelope.disks.contains_key(id), "a volume of a disk that is not there");
+            }
+        }
+        let has = |name: &str| machine.volumes.iter().any(|volume| volume.name == name);
+        for slot in machine.vm.slots.values() {
+            assert!(slot.volume.as_deref().is_none_or(has) && slot.luns().all(|(_, name)| has(name)));
+        }
+    }
+    draft.machines.len()
 }
 
 const DESCRIPTOR: &str = "# Disk DescriptorFile\nversion=1\nparentCID=ffffffff\ncreateType=\"monolithicSparse\"\nRW 6 SPARSE \"d.vmdk\"\nddb.adapterType = \"lsilogic\"\n";
@@ -152,13 +230,21 @@ pub fn package_seeds() -> Vec<Vec<u8>> {
     archive.extend([&b"12 path=abc\n"[..], &[0; 500]].concat());
     archive.extend(header("b", b'0', 0));
     archive.extend([0; 1024]);
+    let manifest = "SHA1(a.000000000)= 0000000000000000000000000000000000000000\n";
+    let files = ["a.000000000", "1234", "a.000000001", "5678", "a.000000002", "9"];
+    let whole = [&[DESCRIPTION, manifest][..], &files].concat();
+    let whole: Vec<&[u8]> = whole.into_iter().map(str::as_bytes).collect();
     vec![
-        with(0, DESCRIPTION.as_bytes()),
-        with(0, DESCRIPTION.replace("envelope/1", "envelope/2").as_bytes()),
+        with(5, DESCRIPTION.as_bytes()),
+        with(5, DESCRIPTION.replace("envelope/1", "envelope/2").as_bytes()),
         with(1, &archive),
         with(2, b"SHA1(a)= a9993e364706816aba3e25717850c26c9cd0d89d\n"),
         // gzip -9 of "abc" (RFC 1952).
-        with(3, &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 3, 0x4b, 0x4c, 0x4a, 6, 0, 0xc2, 0x41, 0x24, 0x35, 3, 0, 0, 0]),
+        with(
+            3,
+            &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 3, 0x4b, 0x4c, 0x4a, 6, 0, 0xc2, 0x41, 0x24, 0x35, 3, 0, 0, 0],
+        ),
+        with(9, &whole.join(&BETWEEN)),
     ]
 }
 
@@ -182,12 +268,15 @@ mod tests {
         }
         let seeds = package_seeds();
         for description in &seeds[..2] {
-            ovf::parse(std::str::from_utf8(&description[1..]).unwrap(), None).unwrap();
+            let envelope = ovf::parse(std::str::from_utf8(&description[1..]).unwrap(), None).unwrap();
+            assert_eq!(drafted(&envelope, description[0] / 5), 1);
         }
         let names: Vec<String> =
             archive::index(&seeds[2][1..].to_vec()).unwrap().into_iter().map(|entry| entry.name).collect();
         assert_eq!(names, ["long", "abc"]);
         let mut out = Vec::new();
         assert_eq!(unpack(&seeds[4][1..].to_vec(), 9, &mut out), Ok(3));
+        let served = opened(&seeds[5][1..], 1).unwrap();
+        assert_eq!(served, ["a.000000000", "a.000000001", "a.000000002", "v.ovf"]);
     }
 }

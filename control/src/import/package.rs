@@ -108,7 +108,11 @@ impl Package {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
             return Package::folder(path, folder.unwrap_or(Path::new(".")), name);
         }
-        let whole: Source = Arc::new(file);
+        Package::archive(path, Arc::new(file))
+    }
+
+    /// An `.ova` with these bytes.
+    pub fn archive(path: &Path, whole: Source) -> Result<Package, Problem> {
         if appliance::vmdk::is_vmdk(whole.as_ref()) {
             return Err(Problem::invalid("this is a disk without the description of a VM")
                 .at(path.display().to_string())
