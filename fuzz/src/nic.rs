@@ -323,6 +323,10 @@ impl<M: Model> World<M> {
         for (to, from) in bytes[ip - 2..].iter_mut().zip(protocol.iter().chain(&head)) {
             *to = *from;
         }
+        // Of the input's own making.
+        for false_mark in places(&bytes, MARK) {
+            bytes[false_mark] = 0;
+        }
         let at = bytes.len() - MARK_BYTES;
         if at >= ip + 20 {
             self.number = self.number.wrapping_add(1);

@@ -268,8 +268,10 @@ impl Pcnet {
         let enable = self.csr[csr::STATUS] & csr0::IENA != 0;
         let answer = match value {
             command::INTR_ACK => {
-                // A successor sets both anyway: nothing has to be kept.
-                self.csr[csr::STATUS] &= !csr0::CAUSES;
+                // A successor sets RINT and TINT anyway: of those nothing has to be kept.
+                let cleared = self.csr[csr::STATUS] & csr0::CAUSES;
+                self.dirty |= cleared & !(csr0::RINT | csr0::TINT) != 0;
+                self.csr[csr::STATUS] &= !cleared;
                 if self.is_behind(memory) {
                     self.recheck = Some(now.after(RECHECK));
                 }
